@@ -1,0 +1,148 @@
+"""Who uses the platform: users, their keys and tokens, and the feed of what concerns them."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, ClassVar
+
+from django.contrib.auth.models import AbstractUser, UserManager
+from django.db import models
+from django.db.models.functions import Lower
+
+
+class Role(models.TextChoices):
+    VIEWER = "viewer", "Viewer"
+    USER = "user", "User"
+    ADMIN = "admin", "Administrator"
+
+
+class User(AbstractUser):
+    """An account. The role decides what it may do; ``is_staff`` opens the Django admin."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    email = models.EmailField(unique=True)
+    display_name = models.CharField(max_length=150, blank=True)
+    avatar_url = models.URLField(max_length=500, blank=True)
+    role = models.CharField(max_length=10, choices=Role, default=Role.USER)
+    plan = models.CharField(max_length=40, default="free", help_text="Slug of the plan in billing.")
+    theme = models.CharField(
+        max_length=5, blank=True, choices=[("light", "Light"), ("dark", "Dark")]
+    )
+    token_version = models.PositiveIntegerField(
+        default=0, help_text="Raised to end every token of the account."
+    )
+    event_sequence = models.PositiveBigIntegerField(
+        default=0, editable=False, help_text="Sequence number of the newest event of the feed."
+    )
+    running_tasks = models.PositiveIntegerField(
+        default=0, editable=False, help_text="Tasks that hold a lease now."
+    )
+    concurrent_tasks = models.PositiveIntegerField(
+        default=2, help_text="How many tasks may run at once (set by the plan)."
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects: ClassVar[UserManager[User]] = UserManager()
+    REQUIRED_FIELDS: ClassVar[list[str]] = ["email"]
+
+    class Meta(AbstractUser.Meta):  # type: ignore[name-defined,misc] # AbstractUser.Meta is dynamic
+        abstract = False
+        constraints = [
+            models.UniqueConstraint(Lower("email"), name="user_email_unique_in_any_case"),
+            models.UniqueConstraint(Lower("username"), name="user_username_unique_in_any_case"),
+        ]
+
+    def __str__(self) -> str:
+        return self.username
+
+    @property
+    def name(self) -> str:
+        return self.display_name or self.username
+
+    @property
+    def is_admin(self) -> bool:
+        """Tell whether the account sees and manages everyone's objects."""
+        return self.is_active and (self.role == Role.ADMIN or self.is_superuser)
+
+    @property
+    def can_work(self) -> bool:
+        """Tell whether the account may create and cancel (a viewer only reads)."""
+        return self.is_active and (self.role != Role.VIEWER or self.is_superuser)
+
+
+class FeedEvent(models.Model):
+    """One event of a user's feed (``/ws``); ``sequence`` has no gaps within a user."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="feed_events")
+    sequence = models.PositiveBigIntegerField()
+    event = models.CharField(max_length=60, help_text="Such as task:status_updated.")
+    data: models.JSONField[Any, Any] = models.JSONField(default=dict)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["user", "sequence"]
+        constraints = [
+            models.UniqueConstraint(fields=["user", "sequence"], name="feed_sequence_unique")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user_id}:{self.sequence} {self.event}"
+
+
+class TokenFamily(models.Model):
+    """One sign-in: the chain of refresh tokens that began with it."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="token_families")
+    user_agent = models.CharField(max_length=300, blank=True)
+    address = models.GenericIPAddressField(null=True, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField()
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name_plural = "token families"
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return f"{self.user_id} since {self.created_at:%Y-%m-%d %H:%M}"
+
+
+class RefreshToken(models.Model):
+    """A refresh token, known by its ``jti`` only; used once, by a conditional UPDATE."""
+
+    jti = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    family = models.ForeignKey(TokenFamily, on_delete=models.CASCADE, related_name="tokens")
+    parent = models.ForeignKey(
+        "self", null=True, blank=True, on_delete=models.CASCADE, related_name="successors"
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+    used_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return str(self.jti)
+
+
+class AccessKey(models.Model):
+    """A platform API key (``X-API-Key``): shown once, kept as a hash."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="access_keys")
+    name = models.CharField(max_length=100)
+    prefix = models.CharField(max_length=12, unique=True, editable=False)
+    digest = models.CharField(max_length=64, editable=False, help_text="SHA-256 of the key.")
+    scopes: models.JSONField[list[str], list[str]] = models.JSONField(default=list)
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.prefix}…)"

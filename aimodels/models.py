@@ -1,0 +1,128 @@
+"""AI models with their prices, and the keys that reach their providers."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+from accounts.models import User
+
+
+class ProviderKind(models.TextChoices):
+    ANTHROPIC = "anthropic", "Anthropic"
+    OPENAI = "openai", "OpenAI"
+    GEMINI = "gemini", "Google Gemini"
+    CUSTOM = "custom", "OpenAI-compatible"
+    AIDER = "aider", "Aider"
+    BUILTIN = "builtin", "Built-in"
+
+
+class AIModelQuerySet(models.QuerySet["AIModel"]):
+    def visible_to(self, user: User) -> AIModelQuerySet:
+        """Return the shared models and the user's own; an administrator sees all."""
+        if not user.is_authenticated:
+            return self.none()
+        if user.is_admin:
+            return self
+        return self.filter(Q(owner=None) | Q(owner=user))
+
+    def active(self) -> AIModelQuerySet:
+        return self.filter(is_active=True)
+
+
+class AIModel(models.Model):
+    """A model that can do tasks. Prices are US$ per token; a null price is unknown: refused."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.CASCADE,
+        related_name="own_models",
+        help_text="Empty for a model of the platform.",
+    )
+    provider = models.CharField(max_length=20, choices=ProviderKind)
+    name = models.CharField(max_length=120, help_text="The provider's own name of the model.")
+    display_name = models.CharField(max_length=120)
+    description = models.TextField(blank=True)
+    base_url = models.URLField(max_length=500, blank=True, help_text="Custom models only.")
+    context_window = models.PositiveIntegerField(default=128_000, help_text="Tokens.")
+    max_output_tokens = models.PositiveIntegerField(default=8_192)
+    input_price = models.DecimalField(max_digits=18, decimal_places=12, null=True, blank=True)
+    cached_input_price = models.DecimalField(max_digits=18, decimal_places=12, null=True, blank=True)
+    cache_write_price = models.DecimalField(max_digits=18, decimal_places=12, null=True, blank=True)
+    output_price = models.DecimalField(max_digits=18, decimal_places=12, null=True, blank=True)
+    capabilities: models.JSONField[list[str], list[str]] = models.JSONField(
+        default=list, blank=True, help_text="Task types the model can do."
+    )
+    edit_format = models.CharField(max_length=20, default="edit")
+    priced_at = models.DateField(null=True, blank=True, help_text="Date of the price table.")
+    is_active = models.BooleanField(default=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects: ClassVar[Any] = AIModelQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = "AI model"
+        ordering = ["provider", "name"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["provider", "name"], condition=Q(owner=None), name="model_unique"
+            ),
+            models.UniqueConstraint(
+                fields=["owner", "name"], condition=~Q(owner=None), name="own_model_unique"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.display_name or self.name
+
+
+class ProviderConfig(models.Model):
+    """S1's ``ai_provider_configs``: the platform's own access to a provider, edited by staff."""
+
+    provider = models.CharField(max_length=20, choices=ProviderKind, unique=True)
+    base_url = models.URLField(max_length=500, blank=True)
+    sealed_key = models.TextField(blank=True, editable=False)
+    is_active = models.BooleanField(default=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    def __str__(self) -> str:
+        return self.get_provider_display()
+
+
+class ProviderKeyQuerySet(models.QuerySet["ProviderKey"]):
+    def visible_to(self, user: User) -> ProviderKeyQuerySet:
+        """Return the user's own keys; nobody sees another's, not even masked."""
+        return self.filter(user=user) if user.is_authenticated else self.none()
+
+
+class ProviderKey(models.Model):
+    """S1's ``api_keys``: a user's own key at a provider, encrypted at rest, shown masked."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="provider_keys"
+    )
+    provider = models.CharField(max_length=20, choices=ProviderKind)
+    name = models.CharField(max_length=100, blank=True)
+    sealed_key = models.TextField(editable=False)
+    masked = models.CharField(max_length=30, editable=False)
+    is_active = models.BooleanField(default=True)
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects: ClassVar[Any] = ProviderKeyQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["provider", "-created_at"]
+
+    def __str__(self) -> str:
+        return f"{self.provider} {self.masked}"

@@ -1,0 +1,8 @@
+"""HTTP and WebSockets."""
+
+import os
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "asynccoder.settings")
+application = get_asgi_application()

@@ -1,0 +1,265 @@
+"""Every setting, read from the environment (and ``.env``); ``.env.example`` explains each."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Any
+
+import environ
+
+env = environ.Env()
+BASE_DIR = Path(__file__).resolve().parent.parent
+environ.Env.read_env(BASE_DIR / ".env")
+
+VAR_DIR = Path(env.str("VAR_DIR", default=str(BASE_DIR / "var"))).resolve()
+
+
+def own_secret(name: str, *, length: int = 48) -> str:
+    """Return the secret from the environment, or one made once and kept in VAR_DIR (0600)."""
+    given = env.str(name, default="")
+    if given:
+        return given
+    path = VAR_DIR / "secrets" / name.lower()
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        candidate = path.with_suffix(f".{secrets.token_hex(4)}")
+        candidate.touch(mode=0o600)
+        candidate.write_text(secrets.token_urlsafe(length))
+        try:
+            # A hard link fails when another process was first; both then read the same secret.
+            path.hardlink_to(candidate)
+        except FileExistsError:
+            pass
+        finally:
+            candidate.unlink()
+    return path.read_text().strip()
+
+
+# --- Core ---------------------------------------------------------------------------------------
+VERSION = "0.1.0"
+ENVIRONMENT = env.str("ENVIRONMENT", default="development")
+DEBUG = env.bool("DEBUG", default=False)
+PORT = env.int("PORT", default=8000)
+PUBLIC_URL = env.str("PUBLIC_URL", default=f"http://localhost:{PORT}").rstrip("/")
+IS_HTTPS = PUBLIC_URL.startswith("https://")
+SECRET_KEY = own_secret("SECRET_KEY")
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
+ROOT_URLCONF = "asynccoder.urls"
+ASGI_APPLICATION = "asynccoder.asgi.application"
+WSGI_APPLICATION = "asynccoder.wsgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+APPEND_SLASH = False
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_I18N = False
+
+INSTALLED_APPS = [
+    "daphne",
+    "accounts",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "channels",
+    "rest_framework",
+    "django_htmx",
+    "asynccoder",
+    "repositories",
+    "aimodels",
+    "billing",
+    "tasks",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+# --- Database: SQLite in VAR_DIR unless DATABASE_URL names another -----------------------------
+DATABASES: dict[str, dict[str, Any]] = {
+    "default": env.db_url("DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'db.sqlite3'}")
+}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    # reliability.md F12: deferred transactions lose concurrent writes; these lose none.
+    DATABASES["default"]["OPTIONS"] = {
+        "timeout": 20,
+        "transaction_mode": "IMMEDIATE",
+        "init_command": (
+            "PRAGMA journal_mode=WAL;PRAGMA synchronous=NORMAL;PRAGMA journal_size_limit=27103364;"
+        ),
+    }
+else:
+    DATABASES["default"]["CONN_MAX_AGE"] = env.int("CONN_MAX_AGE", default=60)
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+
+# --- Redis: cache, broker and live notices; the launcher starts an embedded one ----------------
+REDIS_URL = env.str("REDIS_URL", default=f"unix://{VAR_DIR / 'redis.sock'}")
+CACHES = {
+    "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}
+}
+CHANNEL_LAYERS = {
+    "default": {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {"hosts": [REDIS_URL]},
+    }
+}
+# The wire to everything that is started once per deployment: several can share one Redis.
+REDIS_PREFIX = env.str("REDIS_PREFIX", default="asynccoder")
+
+# --- Identity -----------------------------------------------------------------------------------
+AUTH_USER_MODEL = "accounts.User"
+LOGIN_URL = "accounts:sign-in"
+LOGIN_REDIRECT_URL = "/"
+LOGOUT_REDIRECT_URL = "/sign-in/"
+SESSION_COOKIE_NAME = "async_coder_session"
+SESSION_COOKIE_SECURE = IS_HTTPS
+SESSION_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_SECURE = IS_HTTPS
+JWT_SECRET = own_secret("JWT_SECRET")
+JWT_ACCESS_SECONDS = env.int("JWT_ACCESS_SECONDS", default=3600)
+JWT_REFRESH_SECONDS = env.int("JWT_REFRESH_SECONDS", default=30 * 24 * 3600)
+FIELD_ENCRYPTION_KEYS = env.list("FIELD_ENCRYPTION_KEYS", default=[]) or [
+    f"own:{own_secret('FIELD_ENCRYPTION_KEY', length=32)}"
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {
+        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
+        "OPTIONS": {"min_length": 8},
+    },
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+
+# --- Security of the pages ----------------------------------------------------------------------
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_HSTS_SECONDS = 31_536_000 if IS_HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = IS_HTTPS
+SECURE_HSTS_PRELOAD = IS_HTTPS
+SECURE_SSL_REDIRECT = False
+SECURE_PROXY_SSL_HEADER = (
+    ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("BEHIND_TLS_PROXY", default=False) else None
+)
+X_FRAME_OPTIONS = "DENY"
+
+# --- Static files -------------------------------------------------------------------------------
+STATIC_URL = "/static/"
+STATIC_ROOT = VAR_DIR / "static"
+STATICFILES_DIRS = [BASE_DIR / "asynccoder" / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+WHITENOISE_USE_FINDERS = True
+MEDIA_ROOT = VAR_DIR / "files"
+
+# --- REST ---------------------------------------------------------------------------------------
+REST_FRAMEWORK: dict[str, Any] = {
+    "EXCEPTION_HANDLER": "asynccoder.api.errors.handle",
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+}
+
+# --- Where users' URLs may lead -----------------------------------------------------------------
+OUTBOUND_ALLOWED = env.list("OUTBOUND_ALLOWED", default=[])
+LOCAL_REPOSITORIES = env.list(
+    "LOCAL_REPOSITORIES",
+    default=[],
+)
+REPOSITORY_MAX_BYTES = env.int("REPOSITORY_MAX_BYTES", default=1024**3)
+
+# --- Money (1 credit = US$0.01 of model price; a millionth of it is the unit inside) -----------
+CREDIT_USD = env.str("CREDIT_USD", default="0.01")
+SIGNUP_CREDITS = env.int("SIGNUP_CREDITS", default=100)
+
+# --- AI providers -------------------------------------------------------------------------------
+CLAUDE_API_KEY = env.str("CLAUDE_API_KEY", default="")
+OPENAI_API_KEY = env.str("OPENAI_API_KEY", default="")
+GEMINI_API_KEY = env.str("GEMINI_API_KEY", default="")
+ANTHROPIC_BASE_URL = env.str("ANTHROPIC_BASE_URL", default="https://api.anthropic.com")
+OPENAI_BASE_URL = env.str("OPENAI_BASE_URL", default="https://api.openai.com/v1")
+GEMINI_BASE_URL = env.str(
+    "GEMINI_BASE_URL", default="https://generativelanguage.googleapis.com/v1beta/openai/"
+)
+MODEL_TIMEOUT_SECONDS = env.int("MODEL_TIMEOUT_SECONDS", default=600)
+MODEL_MAX_RETRIES = env.int("MODEL_MAX_RETRIES", default=5)
+
+# --- The agent (agent-design 4: each figure's reason is in docs/architecture.md) ---------------
+AGENT_CALLS = {
+    "build": env.int("AGENT_CALLS_BUILD", default=75),
+    "implement": env.int("AGENT_CALLS_IMPLEMENT", default=75),
+    "debug": env.int("AGENT_CALLS_DEBUG", default=75),
+    "documentation": env.int("AGENT_CALLS_DOCUMENTATION", default=40),
+    "pr_review": env.int("AGENT_CALLS_PR_REVIEW", default=40),
+    "analysis": env.int("AGENT_CALLS_ANALYSIS", default=40),
+    "ask": env.int("AGENT_CALLS_ASK", default=25),
+    "architect": env.int("AGENT_CALLS_ARCHITECT", default=25),
+}
+AGENT_EXTRA_CALLS = env.int("AGENT_EXTRA_CALLS", default=50)
+AGENT_CAP_USD = env.str("AGENT_CAP_USD", default="2")
+AGENT_WRAP_UP_SECONDS = env.int("AGENT_WRAP_UP_SECONDS", default=30 * 60)
+AGENT_DEADLINE_SECONDS = env.int("AGENT_DEADLINE_SECONDS", default=45 * 60)
+AGENT_COMMAND_SECONDS = env.int("AGENT_COMMAND_SECONDS", default=120)
+AGENT_COMMAND_MAX_SECONDS = env.int("AGENT_COMMAND_MAX_SECONDS", default=600)
+AGENT_OUTPUT_CHARACTERS = env.int("AGENT_OUTPUT_CHARACTERS", default=12_000)
+AGENT_MALFORMED_REPLIES = env.int("AGENT_MALFORMED_REPLIES", default=3)
+AGENT_REPAIR_STEPS = env.int("AGENT_REPAIR_STEPS", default=3)
+PROMPT_MAX_CHARACTERS = env.int("PROMPT_MAX_CHARACTERS", default=32_000)
+
+# --- Workers, leases, sweeper -------------------------------------------------------------------
+WORKER_SLOTS = env.int("WORKER_SLOTS", default=4)
+LEASE_SECONDS = env.int("LEASE_SECONDS", default=30)
+LEASE_RENEW_SECONDS = env.float("LEASE_RENEW_SECONDS", default=10)
+LEASE_MAX_LOST = env.int("LEASE_MAX_LOST", default=3)
+SWEEP_SECONDS = env.float("SWEEP_SECONDS", default=10)
+RING_AGAIN_SECONDS = env.int("RING_AGAIN_SECONDS", default=15)
+CANCEL_POLL_SECONDS = env.float("CANCEL_POLL_SECONDS", default=1)
+
+# --- The sandbox --------------------------------------------------------------------------------
+SANDBOX_BACKEND = env.str("SANDBOX_BACKEND", default="bubblewrap")
+SANDBOX_PROCESSES = env.int("SANDBOX_PROCESSES", default=256)
+SANDBOX_MEMORY_BYTES = env.int("SANDBOX_MEMORY_BYTES", default=2 * 1024**3)
+SANDBOX_FILE_BYTES = env.int("SANDBOX_FILE_BYTES", default=256 * 1024**2)
+SANDBOX_DISK_BYTES = env.int("SANDBOX_DISK_BYTES", default=1024**3)
+SANDBOX_OUTPUT_BYTES = env.int("SANDBOX_OUTPUT_BYTES", default=64 * 1024**2)
+SANDBOX_TMP_BYTES = env.int("SANDBOX_TMP_BYTES", default=256 * 1024**2)
+
+# --- Ways up: names that lower layers may call by (house-style, section 3) ----------------------
+UPCALLS: dict[str, str] = {}
+
+# --- Logs ---------------------------------------------------------------------------------------
+LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
+LOGGING: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "root": {"handlers": ["console"], "level": LOG_LEVEL},
+}

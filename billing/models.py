@@ -1,0 +1,119 @@
+"""Credits: accounts, holds and the append-only ledger. 1 credit = 1,000,000 microcredits."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+from accounts.models import User
+
+
+class CreditAccount(models.Model):
+    """What a user has. ``balance`` is free to spend; ``held`` is set aside by open holds.
+
+    Only ``billing.ledger`` changes it, by conditional UPDATEs.
+    """
+
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="credit_account"
+    )
+    balance_microcredits = models.BigIntegerField(default=0)
+    held_microcredits = models.BigIntegerField(default=0)
+    spent_microcredits = models.BigIntegerField(default=0)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(balance_microcredits__gte=0), name="balance_not_negative"),
+            models.CheckConstraint(condition=Q(held_microcredits__gte=0), name="held_not_negative"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user}: {self.balance_microcredits / 1_000_000:.2f} credits"
+
+
+class CreditHold(models.Model):
+    """Credits set aside for one piece of work, such as ``task:<id>``; closed once."""
+
+    account = models.ForeignKey(CreditAccount, on_delete=models.CASCADE, related_name="holds")
+    reference = models.CharField(max_length=120, unique=True)
+    amount_microcredits = models.BigIntegerField()
+    remaining_microcredits = models.BigIntegerField()
+    is_open = models.BooleanField(default=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    closed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [
+            models.CheckConstraint(condition=Q(remaining_microcredits__gte=0), name="hold_not_negative")
+        ]
+
+    def __str__(self) -> str:
+        return self.reference
+
+
+class LedgerQuerySet(models.QuerySet["LedgerEntry"]):
+    def visible_to(self, user: User) -> LedgerQuerySet:
+        """Return the user's own entries; an administrator sees all."""
+        if not user.is_authenticated:
+            return self.none()
+        return self if user.is_admin else self.filter(account__user=user)
+
+
+class LedgerEntry(models.Model):
+    """One row of the ledger: never changed, never deleted; ``reference`` makes it unique."""
+
+    class Kind(models.TextChoices):
+        GRANT = "grant", "Grant"
+        PURCHASE = "purchase", "Purchase"
+        HOLD = "hold", "Hold"
+        CHARGE = "charge", "Charge"
+        RELEASE = "release", "Release"
+        REFUND = "refund", "Refund"
+        ADJUSTMENT = "adjustment", "Adjustment"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    account = models.ForeignKey(CreditAccount, on_delete=models.PROTECT, related_name="entries")
+    kind = models.CharField(max_length=12, choices=Kind)
+    reference = models.CharField(max_length=150, unique=True)
+    balance_change = models.BigIntegerField(help_text="Microcredits.")
+    held_change = models.BigIntegerField(default=0, help_text="Microcredits.")
+    balance_after = models.BigIntegerField()
+    held_after = models.BigIntegerField()
+    description = models.CharField(max_length=300, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects: ClassVar[Any] = LedgerQuerySet.as_manager()
+
+    class Meta:
+        verbose_name_plural = "ledger entries"
+        ordering = ["-created_at", "-id"]
+        indexes = [models.Index(fields=["account", "-created_at", "-id"], name="ledger_newest")]
+
+    def __str__(self) -> str:
+        return self.reference
+
+
+class SubscriptionPlan(models.Model):
+    """A tier: what it costs and what it allows."""
+
+    slug = models.SlugField(primary_key=True, max_length=40)
+    name = models.CharField(max_length=60)
+    description = models.TextField(blank=True)
+    price_usd = models.DecimalField(max_digits=10, decimal_places=2, default=0)
+    monthly_credits = models.PositiveIntegerField(default=0)
+    concurrent_tasks = models.PositiveIntegerField(default=2)
+    requests_per_hour = models.PositiveIntegerField(default=100)
+    tasks_per_hour = models.PositiveIntegerField(default=10)
+    is_active = models.BooleanField(default=True)
+
+    class Meta:
+        ordering = ["price_usd", "slug"]
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,0 +1,51 @@
+"""The cast: alice owns, mallory is signed in and must see nothing, victor may only look."""
+
+from __future__ import annotations
+
+import pytest
+from django.test import Client
+from rest_framework.test import APIClient
+
+from accounts.models import Role, User
+
+
+@pytest.fixture(autouse=True)
+def _fast_and_private(settings, tmp_path):  # type: ignore[no-untyped-def]
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    settings.VAR_DIR = tmp_path / "var"
+
+
+def make_user(username: str, **values: object) -> User:
+    values.setdefault("email", f"{username}@example.com")
+    password = str(values.pop("password", "correct horse battery"))
+    return User.objects.create_user(username=username, password=password, **values)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def alice(db: None) -> User:
+    return make_user("alice")
+
+
+@pytest.fixture
+def mallory(db: None) -> User:
+    return make_user("mallory")
+
+
+@pytest.fixture
+def victor(db: None) -> User:
+    return make_user("victor", role=Role.VIEWER)
+
+
+@pytest.fixture
+def staff(db: None) -> User:
+    return make_user("staff", role=Role.ADMIN, is_staff=True, is_superuser=True)
+
+
+@pytest.fixture
+def api() -> APIClient:
+    return APIClient()
+
+
+@pytest.fixture
+def page(client: Client) -> Client:
+    return client

@@ -1,0 +1,377 @@
+"""A task, its journal of steps, its log, and what it hands back."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.db.models import F, Q
+
+from accounts.models import User
+from aimodels.models import AIModel
+from repositories.models import Repository
+
+
+class TaskType(models.TextChoices):
+    DEBUG = "debug", "Debug"
+    ASK = "ask", "Ask"
+    DOCUMENTATION = "documentation", "Documentation"
+    ARCHITECT = "architect", "Architect"
+    PR_REVIEW = "pr_review", "Review"
+    BUILD = "build", "Build"
+    IMPLEMENT = "implement", "Implement"
+    ANALYSIS = "analysis", "Analysis"
+
+
+class Status(models.TextChoices):
+    PENDING = "pending", "Pending"
+    RUNNING = "running", "Running"
+    COMPLETED = "completed", "Completed"
+    FAILED = "failed", "Failed"
+    CANCELLED = "cancelled", "Cancelled"
+
+
+TERMINAL = (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
+
+
+class Priority(models.IntegerChoices):
+    LOW = 0, "low"
+    MEDIUM = 1, "medium"
+    HIGH = 2, "high"
+    URGENT = 3, "urgent"
+
+
+class TaskQuerySet(models.QuerySet["Task"]):
+    def visible_to(self, user: User) -> TaskQuerySet:
+        """Return the user's tasks and those on repositories shared with the user."""
+        if not user.is_authenticated:
+            return self.none()
+        if user.is_admin:
+            return self
+        return self.filter(Q(owner=user) | Q(repository__access__user=user)).distinct()
+
+    def open(self) -> TaskQuerySet:
+        return self.filter(status__in=[Status.PENDING, Status.RUNNING])
+
+    def claimable(self) -> TaskQuerySet:
+        """Return tasks that nobody holds: pending, or running without a lease (lost or parked)."""
+        return self.filter(lease_owner="", status__in=[Status.PENDING, Status.RUNNING])
+
+    def held(self, task_id: uuid.UUID, generation: int) -> TaskQuerySet:
+        """Return the task only while this generation of its lease still holds it."""
+        return self.filter(
+            pk=task_id, generation=generation, status=Status.RUNNING
+        ).exclude(lease_owner="")
+
+
+class Task(models.Model):
+    """One piece of work. ``tasks.lifecycle`` alone starts and stops it."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="tasks"
+    )
+    repository = models.ForeignKey(
+        Repository, null=True, blank=True, on_delete=models.CASCADE, related_name="tasks"
+    )
+    model = models.ForeignKey(AIModel, on_delete=models.PROTECT, related_name="tasks")
+    type = models.CharField(max_length=15, choices=TaskType)
+    title = models.CharField(max_length=200)
+    description = models.TextField(blank=True)
+    prompt = models.TextField()
+    branch = models.CharField(max_length=255, blank=True, help_text="Where the work starts.")
+    target_branch = models.CharField(max_length=255, blank=True, help_text="What it is compared to.")
+    priority = models.SmallIntegerField(choices=Priority, default=Priority.MEDIUM)
+    parameters: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(
+        default=dict, blank=True, help_text="Free parameters and context of the request."
+    )
+    files: models.JSONField[list[dict[str, str]], list[dict[str, str]]] = models.JSONField(
+        default=list, blank=True, help_text="[{path, content}] given with the request."
+    )
+    patch = models.TextField(blank=True, help_text="A unified diff to review instead of a branch.")
+    idempotency_key = models.CharField(max_length=200, blank=True)
+    request_digest = models.CharField(max_length=64, blank=True)
+
+    status = models.CharField(max_length=10, choices=Status, default=Status.PENDING)
+    outcome = models.CharField(
+        max_length=20, blank=True, help_text="done, no_change_needed, blocked; empty until the end."
+    )
+    error_code = models.CharField(max_length=40, blank=True)
+    error_message = models.TextField(blank=True)
+    progress = models.PositiveSmallIntegerField(default=0)
+    current_step = models.CharField(max_length=200, blank=True)
+    plan: models.JSONField[list[dict[str, str]], list[dict[str, str]]] = models.JSONField(
+        default=list, blank=True, help_text='The agent\'s checklist: [{"title", "status"}].'
+    )
+    event_sequence = models.PositiveBigIntegerField(default=0, editable=False)
+
+    cap_microcredits = models.BigIntegerField(default=0, help_text="The most it may spend.")
+    estimated_microcredits = models.BigIntegerField(default=0)
+    charged_microcredits = models.BigIntegerField(default=0)
+    input_tokens = models.BigIntegerField(default=0)
+    cached_tokens = models.BigIntegerField(default=0)
+    output_tokens = models.BigIntegerField(default=0)
+    extra_calls = models.PositiveIntegerField(default=0)
+
+    base_commit = models.CharField(max_length=64, blank=True)
+    head_commit = models.CharField(max_length=64, blank=True, help_text="Newest checkpoint.")
+    result_branch = models.CharField(max_length=255, blank=True)
+    is_pushed = models.BooleanField(default=False)
+
+    lease_owner = models.CharField(max_length=80, blank=True, editable=False)
+    generation = models.PositiveIntegerField(default=0, editable=False)
+    lease_expires_at = models.DateTimeField(null=True, blank=True, editable=False)
+    lost_attempts = models.PositiveSmallIntegerField(default=0, editable=False)
+    run_after = models.DateTimeField(null=True, blank=True, help_text="Parked until then.")
+    deadline_at = models.DateTimeField(null=True, blank=True)
+    cancel_requested_at = models.DateTimeField(null=True, blank=True)
+
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    completed_at = models.DateTimeField(null=True, blank=True)
+
+    objects: ClassVar[Any] = TaskQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at", "-id"]
+        indexes = [
+            models.Index(fields=["owner", "-created_at", "-id"], name="task_newest"),
+            models.Index(
+                F("priority").desc(),
+                F("created_at"),
+                name="task_claimable",
+                condition=Q(status__in=["pending", "running"], lease_owner=""),
+            ),
+            models.Index(
+                fields=["lease_expires_at"], name="task_leased", condition=~Q(lease_owner="")
+            ),
+        ]
+        constraints = [
+            models.CheckConstraint(condition=Q(status__in=Status.values), name="task_status_known"),
+            models.CheckConstraint(condition=Q(type__in=TaskType.values), name="task_type_known"),
+            models.CheckConstraint(condition=Q(progress__lte=100), name="task_progress_percent"),
+            models.UniqueConstraint(
+                fields=["owner", "idempotency_key"],
+                condition=~Q(idempotency_key=""),
+                name="task_idempotency_unique",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.title} ({str(self.id)[:8]})"
+
+    @property
+    def is_finished(self) -> bool:
+        return self.status in TERMINAL
+
+    @property
+    def is_parked(self) -> bool:
+        return self.status == Status.RUNNING and not self.lease_owner and self.run_after is not None
+
+
+class Step(models.Model):
+    """One row of the journal: written before the effect, settled after it."""
+
+    class Kind(models.TextChoices):
+        MODEL_CALL = "model_call", "Model call"
+        TOOL_CALL = "tool_call", "Tool call"
+        PLATFORM = "platform", "Platform"
+
+    class State(models.TextChoices):
+        INTENT = "intent", "Intended"
+        STARTED = "started", "Started"
+        DONE = "done", "Done"
+        LOST = "lost", "Lost"
+
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="steps")
+    ordinal = models.PositiveIntegerField()
+    attempt = models.PositiveSmallIntegerField(default=1)
+    kind = models.CharField(max_length=10, choices=Kind)
+    name = models.CharField(max_length=80)
+    state = models.CharField(max_length=8, choices=State, default=State.INTENT)
+    generation = models.PositiveIntegerField()
+    summary = models.CharField(max_length=300, blank=True, help_text="One line for people.")
+    input_digest = models.CharField(max_length=64)
+    input = models.TextField(blank=True)
+    outcome = models.TextField(blank=True, help_text="JSON, what the loop is given again on resume.")
+    is_error = models.BooleanField(default=False)
+    exit_code = models.IntegerField(null=True, blank=True)
+    input_tokens = models.BigIntegerField(default=0)
+    cached_tokens = models.BigIntegerField(default=0)
+    output_tokens = models.BigIntegerField(default=0)
+    cost_microcredits = models.BigIntegerField(default=0)
+    tree_before = models.CharField(max_length=64, blank=True)
+    tree_after = models.CharField(max_length=64, blank=True)
+    checkpoint = models.CharField(max_length=64, blank=True, help_text="Commit after this step.")
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["task", "ordinal", "attempt"]
+        constraints = [
+            models.UniqueConstraint(fields=["task", "ordinal", "attempt"], name="step_unique")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.ordinal} {self.name} {self.state}"
+
+
+class TaskLog(models.Model):
+    """One event of a task (S1's ``task_logs``); ``sequence`` has no gaps within a task."""
+
+    class Level(models.TextChoices):
+        DEBUG = "debug", "Debug"
+        INFO = "info", "Info"
+        WARNING = "warning", "Warning"
+        ERROR = "error", "Error"
+
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="log")
+    sequence = models.PositiveBigIntegerField()
+    kind = models.CharField(max_length=40, help_text="Past tense, such as task.started.")
+    level = models.CharField(max_length=7, choices=Level, default=Level.INFO)
+    message = models.TextField(blank=True)
+    data: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(default=dict, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["task", "sequence"]
+        constraints = [
+            models.UniqueConstraint(fields=["task", "sequence"], name="task_log_sequence_unique")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.sequence} {self.kind}"
+
+
+class TaskResult(models.Model):
+    """What a task hands back."""
+
+    class Kind(models.TextChoices):
+        CODE_CHANGES = "code_changes", "Code changes"
+        ANSWER = "answer", "Answer"
+        DOCUMENT = "document", "Document"
+        REVIEW = "review", "Review"
+        REPORT = "report", "Report"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    task = models.OneToOneField(Task, on_delete=models.CASCADE, related_name="result")
+    kind = models.CharField(max_length=15, choices=Kind)
+    summary = models.TextField(blank=True, help_text="The agent's words.")
+    content = models.TextField(blank=True, help_text="Markdown: the answer, document or report.")
+    data: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(
+        default=dict, blank=True, help_text="The result in the shape of its task type."
+    )
+    diff = models.TextField(blank=True)
+    files: models.JSONField[list[dict[str, Any]], list[dict[str, Any]]] = models.JSONField(
+        default=list, blank=True, help_text="[{path, status, added, removed}]"
+    )
+    pull_request_url = models.URLField(max_length=500, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"{self.kind} of {self.task_id}"
+
+
+class Check(models.Model):
+    """A command that the platform ran in the sandbox, with its proof."""
+
+    class Phase(models.TextChoices):
+        BEFORE = "before", "Before"
+        AFTER = "after", "After"
+
+    class Verdict(models.TextChoices):
+        PASSED = "passed", "Passed"
+        FAILED = "failed", "Failed"
+        NOT_RUN = "not_run", "Not run"
+
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="checks")
+    phase = models.CharField(max_length=6, choices=Phase)
+    round = models.PositiveSmallIntegerField(default=1)
+    command = models.CharField(max_length=1000)
+    verdict = models.CharField(max_length=7, choices=Verdict)
+    exit_code = models.IntegerField(null=True, blank=True)
+    reason = models.CharField(max_length=300, blank=True, help_text="Why it was not run.")
+    output = models.TextField(blank=True)
+    seconds = models.FloatField(default=0)
+    commit = models.CharField(max_length=64, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["task", "created_at", "id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["task", "phase", "round", "command"], name="check_unique"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.command}: {self.verdict}"
+
+
+class Artifact(models.Model):
+    """The whole text of something the log shows only in part."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="artifacts")
+    step = models.ForeignKey(Step, null=True, on_delete=models.CASCADE, related_name="artifacts")
+    name = models.CharField(max_length=120)
+    content_type = models.CharField(max_length=60, default="text/plain; charset=utf-8")
+    body = models.BinaryField()
+    size_bytes = models.PositiveBigIntegerField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["task", "created_at"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Analysis(models.Model):
+    """The figures of an analysis; null where nothing was measured."""
+
+    task = models.OneToOneField(Task, on_delete=models.CASCADE, related_name="analysis")
+    repository = models.ForeignKey(Repository, null=True, on_delete=models.CASCADE)
+    quality_score = models.FloatField(null=True, blank=True, help_text="0 to 10.")
+    security_issues: models.JSONField[list[dict[str, Any]], list[dict[str, Any]]] = models.JSONField(
+        default=list
+    )
+    code_smells = models.PositiveIntegerField(null=True, blank=True)
+    type_errors = models.PositiveIntegerField(null=True, blank=True)
+    coverage_percent = models.FloatField(null=True, blank=True)
+    recommendations: models.JSONField[list[str], list[str]] = models.JSONField(default=list)
+    tools: models.JSONField[dict[str, str], dict[str, str]] = models.JSONField(
+        default=dict, help_text="Tool versions."
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name_plural = "analyses"
+
+    def __str__(self) -> str:
+        return f"analysis of {self.repository}"
+
+
+class TaskAnalytics(models.Model):
+    """S1's ``task_analytics``: one row per finished task, for reports."""
+
+    task = models.OneToOneField(Task, on_delete=models.CASCADE, related_name="analytics")
+    queue_seconds = models.FloatField(default=0)
+    run_seconds = models.FloatField(default=0)
+    model_calls = models.PositiveIntegerField(default=0)
+    tool_calls = models.PositiveIntegerField(default=0)
+    lost_attempts = models.PositiveIntegerField(default=0)
+    files_changed = models.PositiveIntegerField(default=0)
+    checks_passed = models.PositiveIntegerField(default=0)
+    checks_failed = models.PositiveIntegerField(default=0)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name_plural = "task analytics"
+
+    def __str__(self) -> str:
+        return str(self.task_id)
