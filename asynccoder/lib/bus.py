@@ -1,0 +1,40 @@
+"""Live notices over Redis: "there is something new after sequence N", never content.
+
+A notice that is lost costs nothing but time: whoever waits reads the database again.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import lru_cache
+
+import redis
+from django.conf import settings
+
+logger = logging.getLogger(__name__)
+
+
+@lru_cache(maxsize=4)
+def _client(url: str) -> redis.Redis:
+    return redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2)
+
+
+def client() -> redis.Redis:
+    """Return this process's Redis client; it connects when first used."""
+    return _client(settings.REDIS_URL)
+
+
+def channel() -> str:
+    return f"{settings.REDIS_PREFIX}:live"
+
+
+def ring(topic: str, sequence: int) -> None:
+    """Tell every web process that ``topic`` (``task:<id>`` or ``user:<id>``) reached a sequence.
+
+    Call it in ``transaction.on_commit``. Redis being away is logged, never raised: the reader's
+    own polling finds the row.
+    """
+    try:
+        client().publish(channel(), f"{topic} {sequence}")
+    except redis.RedisError as error:
+        logger.warning("live notice not sent: %s", type(error).__name__)

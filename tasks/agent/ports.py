@@ -1,0 +1,162 @@
+"""What an engine (the agent's loop, the built-in engine) is given, and what it hands back.
+
+Plain Python: ``tasks.runner`` implements the ports with the database, the sandbox and the
+ledger; tests implement them in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from aimodels.providers.base import Reply
+from tasks.sandbox.base import Sandbox
+
+
+@dataclass(frozen=True, slots=True)
+class Handback:
+    """What an engine says it has done. Claims here are text; the platform's checks are proof."""
+
+    status: Literal["done", "no_change_needed", "blocked"]
+    summary: str
+    content: str = ""
+    """Markdown: the answer, plan document, review or report."""
+    data: dict[str, Any] = field(default_factory=dict)
+    """The result in the shape of the task type."""
+    evidence: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a tool call gave: ``text`` for the model, the rest for people."""
+
+    text: str
+    is_error: bool = False
+    exit_code: int | None = None
+    summary: str = ""
+    """One line for the timeline, such as "Ran pytest -q"."""
+    full: bytes = b""
+    """The whole output where ``text`` shows only a part; kept as an artifact."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileChange:
+    """One file of the difference between the base commit and now."""
+
+    path: str
+    status: Literal["added", "modified", "deleted"]
+    added: int = 0
+    removed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CheckRecord:
+    """A command that the platform ran, with its proof."""
+
+    command: str
+    verdict: Literal["passed", "failed", "not_run"]
+    exit_code: int | None = None
+    output: str = ""
+    reason: str = ""
+    seconds: float = 0.0
+
+
+class Journal(Protocol):
+    """Durable steps. On resume a step that is done returns its recorded outcome at once.
+
+    The caller must come to the same steps in the same order for the same outcomes: whatever is
+    not a function of earlier outcomes (a clock, a random number) goes through ``note``.
+    Every method raises ``RunCancelled`` or ``LeaseLost`` (subclasses of BaseException-free
+    control flow, see tasks.errors) when the run must stop.
+    """
+
+    def model_call(
+        self, *, digest: str, request_bytes: int, max_output_tokens: int, effect: Callable[[], Reply]
+    ) -> Reply:
+        """Reserve the worst case, call, settle what was used. Raises OutOfBudget."""
+        ...
+
+    def tool_call(
+        self, *, name: str, arguments: str, changes: bool, effect: Callable[[], ToolResult]
+    ) -> ToolResult:
+        """Run a tool; after one that ``changes`` files a checkpoint is made before it settles."""
+        ...
+
+    def note(self, *, name: str, effect: Callable[[], str]) -> str:
+        """Record a decision that cannot be computed again, and return it."""
+        ...
+
+
+class Bench(Protocol):
+    """Everything else that an engine may ask of the platform during one run."""
+
+    @property
+    def sandbox(self) -> Sandbox: ...
+
+    @property
+    def journal(self) -> Journal: ...
+
+    def elapsed(self) -> float:
+        """Return the run's seconds of wall time over all its attempts."""
+        ...
+
+    def diff(self) -> str:
+        """Return the unified diff from the base commit to the newest checkpoint."""
+        ...
+
+    def changed_files(self) -> Sequence[FileChange]:
+        """Return the files of that diff."""
+        ...
+
+    def show(self, path: str, *, at: Literal["base", "head"]) -> bytes | None:
+        """Return a file's bytes from git, or None where it does not exist."""
+        ...
+
+    def run_checks(self, *, phase: Literal["before", "after"]) -> Sequence[CheckRecord]:
+        """Run the repository's checks in the sandbox, record and return them (journalled)."""
+        ...
+
+    def set_plan(self, items: Sequence[tuple[str, str]]) -> None:
+        """Show the checklist: (title, "pending" | "in_progress" | "done")."""
+        ...
+
+    def set_progress(self, percent: int, step: str) -> None:
+        """Show what happens now; a percentage below an earlier one is ignored."""
+        ...
+
+    def log(self, message: str, *, level: str = "info", data: dict[str, Any] | None = None) -> None:
+        """Append a line to the task's log."""
+        ...
+
+    def stream(self, text: str) -> None:
+        """Show a piece of the model's text as it comes (coalesced by the platform)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """What a pr_review looks at."""
+
+    base: str
+    head: str
+    diff: str
+    changed_lines: dict[str, frozenset[int]]
+    """Path to the line numbers, in the new version, that the change added or touched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """The task as an engine sees it."""
+
+    task_id: str
+    type: str
+    prompt: str
+    repository: str
+    branch: str
+    target_branch: str = ""
+    parameters: dict[str, Any] = field(default_factory=dict)
+    files: Sequence[dict[str, str]] = ()
+    brief: str = ""
+    """Repository brief: AGENTS.md, README commands, map of the tree (data, not orders)."""
+    review: Review | None = None
