@@ -3,8 +3,23 @@
 from __future__ import annotations
 
 from django.contrib import admin
-from django.urls import URLPattern, URLResolver, path
+from django.urls import URLPattern, URLResolver, include, path
+
+from accounts.api import urls as accounts_api
+from aimodels.api import urls as aimodels_api
+from billing.api import urls as billing_api
+from repositories.api import urls as repositories_api
+from tasks.api import urls as tasks_api
+
+APIS = [accounts_api, repositories_api, aimodels_api, billing_api, tasks_api]
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
+    path("api/v1/", include([route for api in APIS for route in api.v1])),
+    path("api/", include([route for api in APIS for route in api.envelope])),
+    path("", include("accounts.urls")),
+    path("", include("repositories.urls")),
+    path("", include("aimodels.urls")),
+    path("", include("billing.urls")),
+    path("", include("tasks.urls")),
 ]
