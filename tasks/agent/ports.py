@@ -67,14 +67,16 @@ class Journal(Protocol):
 
     The caller must come to the same steps in the same order for the same outcomes: whatever is
     not a function of earlier outcomes (a clock, a random number) goes through ``note``.
-    Every method raises ``RunCancelled`` or ``LeaseLost`` (subclasses of BaseException-free
-    control flow, see tasks.errors) when the run must stop.
+    Every method may raise control flow of ``tasks.errors`` (LeaseLost, RunParked) or
+    ``OutOfBudget``; let it rise. What ``model_call``'s effect raises rises too: MalformedReply
+    (charged by its usage) and ContextOverflow are recorded first, and raised again on resume, so
+    the loop may catch them; other ProviderErrors end or park the run.
     """
 
     def model_call(
         self, *, digest: str, request_bytes: int, max_output_tokens: int, effect: Callable[[], Reply]
     ) -> Reply:
-        """Reserve the worst case, call, settle what was used. Raises OutOfBudget."""
+        """Reserve the worst case, call, settle what was used. Raises OutOfBudget, ProviderError."""
         ...
 
     def tool_call(
