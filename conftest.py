@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import pytest
+from django.conf import settings as project_settings
 from django.test import Client
 from rest_framework.test import APIClient
 
 from accounts.models import Role, User
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(
+    tmp_path_factory: pytest.TempPathFactory, django_db_modify_db_settings_parallel_suffix: None
+) -> None:
+    """Test SQLite as a file: in memory, threads and processes see locks that no server has."""
+    database = project_settings.DATABASES["default"]
+    if database["ENGINE"] == "django.db.backends.sqlite3":
+        folder = tmp_path_factory.mktemp("database")
+        database.setdefault("TEST", {})["NAME"] = str(folder / "test.sqlite3")
 
 
 @pytest.fixture(autouse=True)

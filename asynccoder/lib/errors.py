@@ -6,7 +6,7 @@ AppError              VALIDATION_ERROR        400   the message is safe to show
 ├── Conflict          CONFLICT                409   TaskFinished, ...
 ├── OutOfCredit       INSUFFICIENT_CREDITS    402
 ├── TooLarge          PAYLOAD_TOO_LARGE       413
-├── RunFailed         its own code             –    the user's side: CloneFailed, CommandTimedOut, ...
+├── RunFailed         its own code             -    the user's side: CloneFailed, CommandTimedOut, ...
 └── TryAgain          SERVICE_UNAVAILABLE     503   a foreign service is busy or absent; a run is parked
 anything else         INTERNAL_ERROR          500   our bug: logged, generic text shown
 
@@ -49,7 +49,7 @@ class NotFound(AppError):
 
 
 class Conflict(AppError):
-    """This does not fit the present state."""
+    """The request does not fit the present state."""
 
     code = "CONFLICT"
     status = 409
@@ -63,7 +63,7 @@ class OutOfCredit(AppError):
 
 
 class TooLarge(AppError):
-    """This is too large."""
+    """The request is too large."""
 
     code = "PAYLOAD_TOO_LARGE"
     status = 413

@@ -1,0 +1,31 @@
+"""The feed of a user (``/ws``): the only function that adds to it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F
+
+from accounts.models import FeedEvent, User
+from asynccoder.lib import bus
+
+
+def append(*, user_id: uuid.UUID, event: str, data: Mapping[str, Any]) -> int:
+    """Store an event, announce it once it is committed, and return its sequence number.
+
+    1. Raise the counter on the user's row; the row is ours until the transaction ends, so numbers
+       become visible in their order and without gaps.
+    2. Read our number back and write the event under it.
+    3. After commit, ring ``user:<id>``.
+
+    Raise User.DoesNotExist if the account is gone.
+    """
+    with transaction.atomic():
+        User.objects.filter(pk=user_id).update(event_sequence=F("event_sequence") + 1)
+        sequence: int = User.objects.values_list("event_sequence", flat=True).get(pk=user_id)
+        FeedEvent.objects.create(user_id=user_id, sequence=sequence, event=event, data=dict(data))
+        transaction.on_commit(lambda: bus.ring(f"user:{user_id}", sequence))
+    return sequence
