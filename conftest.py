@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import pytest
-from django.conf import settings as project_settings
 from django.test import Client
 from rest_framework.test import APIClient
 
 from accounts.models import Role, User
 
-
-@pytest.fixture(scope="session")
-def django_db_modify_db_settings(
-    tmp_path_factory: pytest.TempPathFactory, django_db_modify_db_settings_parallel_suffix: None
-) -> None:
-    """Test SQLite as a file: in memory, threads and processes see locks that no server has."""
-    database = project_settings.DATABASES["default"]
-    if database["ENGINE"] == "django.db.backends.sqlite3":
-        folder = tmp_path_factory.mktemp("database")
-        database.setdefault("TEST", {})["NAME"] = str(folder / "test.sqlite3")
+# The settings of the run are asynccoder.tests.environment; servers and workers as real processes:
+pytest_plugins = ["asynccoder.tests.processes"]
 
 
 @pytest.fixture(autouse=True)
-def _fast_and_private(settings, tmp_path):  # type: ignore[no-untyped-def]
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+def _private_folder(settings, tmp_path):  # type: ignore[no-untyped-def]
     settings.VAR_DIR = tmp_path / "var"
 
 

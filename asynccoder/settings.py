@@ -8,9 +8,11 @@ from typing import Any
 
 import environ
 
+from asynccoder import redis_server
+
 env = environ.Env()
 BASE_DIR = Path(__file__).resolve().parent.parent
-environ.Env.read_env(BASE_DIR / ".env")
+environ.Env.read_env(env.str("ENV_FILE", default=str(BASE_DIR / ".env")))
 
 VAR_DIR = Path(env.str("VAR_DIR", default=str(BASE_DIR / "var"))).resolve()
 
@@ -120,18 +122,22 @@ else:
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 
 # --- Redis: cache, broker and live notices; the launcher starts an embedded one ----------------
-REDIS_URL = env.str("REDIS_URL", default=f"unix://{VAR_DIR / 'redis.sock'}")
+REDIS_URL = env.str("REDIS_URL", default="") or redis_server.url(VAR_DIR)
+# Before the name of everything we keep in Redis, so that several deployments can share one.
+REDIS_PREFIX = env.str("REDIS_PREFIX", default="asynccoder")
 CACHES = {
-    "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}
+    "default": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": REDIS_URL,
+        "KEY_PREFIX": REDIS_PREFIX,
+    }
 }
 CHANNEL_LAYERS = {
     "default": {
         "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
-        "CONFIG": {"hosts": [REDIS_URL]},
+        "CONFIG": {"hosts": [REDIS_URL], "prefix": REDIS_PREFIX},
     }
 }
-# The wire to everything that is started once per deployment: several can share one Redis.
-REDIS_PREFIX = env.str("REDIS_PREFIX", default="asynccoder")
 
 # --- Identity -----------------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts.User"

@@ -1,0 +1,182 @@
+"""Fixtures that run the platform's own processes on the test's database and Redis."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+import redis
+from django.conf import settings
+from django.db import connection
+
+from asynccoder import redis_server
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def wait_for(condition: Callable[[], object], *, seconds: float = 20, what: str = "") -> None:
+    """Return as soon as the condition holds; fail the test when it does not in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            pytest.fail(f"not within {seconds} s: {what or condition}")
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def answers(url: str) -> bool:
+    """Tell whether a redis server or, for http, a web server answers at all."""
+    if url.startswith("http"):
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return True
+        except urllib.error.HTTPError:
+            return True
+        except OSError:
+            return False
+    with redis.Redis.from_url(url) as client, contextlib.suppress(redis.RedisError):
+        return bool(client.ping())
+    return False
+
+
+@contextlib.contextmanager
+def running_redis(var_dir: Path) -> Iterator[str]:
+    """Run a Redis of the caller's own and give its address; it may be flushed, paused or killed."""
+    redis_server.prepare(var_dir)
+    log = (var_dir / "redis.log").open("ab")
+    with log, subprocess.Popen(redis_server.command(var_dir), stdout=log, stderr=log) as server:
+        url = redis_server.url(var_dir)
+        try:
+            wait_for(lambda: answers(url), what="Redis answers")
+            yield url
+        finally:
+            server.kill()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _redis_of_this_process() -> Iterator[None]:
+    """Start the Redis of this pytest process; on a named one, remove the run's keys at the end."""
+    if os.environ.get("TEST_REDIS_URL"):
+        yield
+        with redis.Redis.from_url(settings.REDIS_URL) as client:
+            for key in client.scan_iter(f"*{settings.REDIS_PREFIX}*", count=1000):
+                client.delete(key)
+    else:
+        with running_redis(Path(os.environ["VAR_DIR"])):
+            yield
+
+
+@dataclass
+class Process:
+    """A process group that a test started, with its output in a file."""
+
+    popen: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def pid(self) -> int:
+        return self.popen.pid
+
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def send(self, number: signal.Signals) -> None:
+        """Signal the process alone."""
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Kill -9 the process alone, as the kernel does when memory is short."""
+        self.popen.kill()
+        self.popen.wait(10)
+
+    def end(self) -> None:
+        """Kill the whole process group."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self.popen.wait(10)
+
+
+StartProcess = Callable[..., Process]
+
+
+def process_environment() -> dict[str, str]:
+    """Return the environment in which a process sees this test's database, Redis and VAR_DIR."""
+    database = settings.DATABASES["default"]
+    name = str(connection.settings_dict["NAME"])
+    if database["ENGINE"].endswith("sqlite3"):
+        database_url = f"sqlite:///{name}"
+    else:
+        database_url = urlunsplit(urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{name}"))
+    return os.environ | {
+        "DATABASE_URL": database_url,
+        "REDIS_URL": settings.REDIS_URL,
+        "VAR_DIR": str(settings.VAR_DIR),
+        "ASYNCCODER_TEST_CHILD": "1",
+    }
+
+
+@pytest.fixture
+def start_process(transactional_db: None, tmp_path: Path) -> Iterator[StartProcess]:
+    """Start ``python ARGUMENTS`` on the test's database; every process is killed after the test.
+
+    Keyword arguments are further environment variables.
+    """
+    started: list[Process] = []
+
+    def start(*arguments: str, **environment: str) -> Process:
+        log = tmp_path / f"process-{len(started)}.log"
+        with log.open("wb") as output:
+            popen = subprocess.Popen(
+                [sys.executable, *arguments],
+                cwd=ROOT,
+                env=process_environment() | environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        started.append(Process(popen, log))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.end()
+
+
+@pytest.fixture
+def worker_process(start_process: StartProcess) -> Callable[..., Process]:
+    """Return a function that starts ``manage.py worker`` (environment as keyword arguments)."""
+    return lambda **environment: start_process("manage.py", "worker", **environment)
+
+
+@pytest.fixture
+def server_process(start_process: StartProcess) -> str:
+    """Run daphne on the test's database and return its base URL."""
+    port = free_port()
+    url = f"http://localhost:{port}"
+    daphne = start_process(
+        "-m", "daphne", "-v", "0", "-b", "127.0.0.1", "-p", str(port), settings.ASGI_APPLICATION,
+        PORT=str(port), PUBLIC_URL=url,
+    )  # fmt: skip
+    wait_for(
+        lambda: answers(f"{url}/health") or daphne.popen.poll() is not None, what="daphne answers"
+    )
+    assert daphne.popen.poll() is None, daphne.output()
+    return url
