@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
 from accounts.models import User
+from billing.errors import LedgerIsFinal
 
 
 class CreditAccount(models.Model):
@@ -23,12 +24,17 @@ class CreditAccount(models.Model):
     )
     balance_microcredits = models.BigIntegerField(default=0)
     held_microcredits = models.BigIntegerField(default=0)
-    spent_microcredits = models.BigIntegerField(default=0)
+    spent_microcredits = models.BigIntegerField(default=0, help_text="Charges less refunds.")
+    entry_sequence = models.PositiveBigIntegerField(
+        default=0, editable=False, help_text="Sequence number of the newest ledger entry."
+    )
     updated_at = models.DateTimeField(auto_now=True)
 
     class Meta:
         constraints = [
-            models.CheckConstraint(condition=Q(balance_microcredits__gte=0), name="balance_not_negative"),
+            models.CheckConstraint(
+                condition=Q(balance_microcredits__gte=0), name="balance_not_negative"
+            ),
             models.CheckConstraint(condition=Q(held_microcredits__gte=0), name="held_not_negative"),
         ]
 
@@ -50,7 +56,9 @@ class CreditHold(models.Model):
     class Meta:
         ordering = ["-created_at"]
         constraints = [
-            models.CheckConstraint(condition=Q(remaining_microcredits__gte=0), name="hold_not_negative")
+            models.CheckConstraint(
+                condition=Q(remaining_microcredits__gte=0), name="hold_not_negative"
+            )
         ]
 
     def __str__(self) -> str:
@@ -63,6 +71,12 @@ class LedgerQuerySet(models.QuerySet["LedgerEntry"]):
         if not user.is_authenticated:
             return self.none()
         return self if user.is_admin else self.filter(account__user=user)
+
+    def update(self, **kwargs: Any) -> NoReturn:
+        raise LedgerIsFinal
+
+    def delete(self) -> NoReturn:
+        raise LedgerIsFinal
 
 
 class LedgerEntry(models.Model):
@@ -79,6 +93,7 @@ class LedgerEntry(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     account = models.ForeignKey(CreditAccount, on_delete=models.PROTECT, related_name="entries")
+    sequence = models.PositiveBigIntegerField(help_text="Position in the account; no gaps.")
     kind = models.CharField(max_length=12, choices=Kind)
     reference = models.CharField(max_length=150, unique=True)
     balance_change = models.BigIntegerField(help_text="Microcredits.")
@@ -92,11 +107,27 @@ class LedgerEntry(models.Model):
 
     class Meta:
         verbose_name_plural = "ledger entries"
-        ordering = ["-created_at", "-id"]
-        indexes = [models.Index(fields=["account", "-created_at", "-id"], name="ledger_newest")]
+        ordering = ["-created_at", "-sequence"]
+        constraints = [
+            models.UniqueConstraint(fields=["account", "sequence"], name="ledger_sequence_unique")
+        ]
 
     def __str__(self) -> str:
         return self.reference
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Insert the entry; raise LedgerIsFinal for one that is stored already."""
+        if not self._state.adding:
+            raise LedgerIsFinal
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise LedgerIsFinal
+
+    @property
+    def type(self) -> str:
+        """Return S0's word: "credit" or "debit" by what it did to the free balance."""
+        return "credit" if self.balance_change + self.held_change > 0 else "debit"
 
 
 class SubscriptionPlan(models.Model):
