@@ -14,7 +14,7 @@ env = environ.Env()
 BASE_DIR = Path(__file__).resolve().parent.parent
 environ.Env.read_env(env.str("ENV_FILE", default=str(BASE_DIR / ".env")))
 
-VAR_DIR = Path(env.str("VAR_DIR", default=str(BASE_DIR / "var"))).resolve()
+VAR_DIR = (BASE_DIR / env.str("VAR_DIR", default="var")).resolve()
 
 
 def own_secret(name: str, *, length: int = 48) -> str:
