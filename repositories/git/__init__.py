@@ -1,0 +1,72 @@
+"""Git as the platform uses it: plain functions, no Django, every call through one helper.
+
+The host never runs git with a work tree that a sandbox could write. Work trees are handled
+inside the sandbox by CHECKPOINT_SCRIPT and RESTORE_SCRIPT; only objects come out.
+"""
+
+from __future__ import annotations
+
+from repositories.git.errors import (
+    AuthenticationFailed,
+    BranchMissing,
+    CheckpointBad,
+    CloneFailed,
+    GitFailed,
+    GitMissing,
+    GitTimedOut,
+    OutputTooLarge,
+    PatchRefused,
+    PushRefused,
+    RepositoryEmpty,
+    RepositoryTooLarge,
+)
+from repositories.git.mirror import (
+    Branch,
+    default_branch,
+    ensure_mirror,
+    is_valid_branch,
+    list_branches,
+    merge_base,
+    remote_default,
+    resolve_commit,
+)
+from repositories.git.objects import (
+    ChangedFile,
+    TreeEntry,
+    changed_files,
+    changed_lines,
+    diff,
+    list_tree,
+    sensitive_changes,
+    show_file,
+)
+from repositories.git.push import (
+    apply_patch_tree,
+    final_commit,
+    push_branch,
+    remote_branch,
+    write_bundle,
+)
+from repositories.git.remotes import Credential, Remote
+from repositories.git.store import (
+    CHECKPOINT_SCRIPT,
+    RESTORE_SCRIPT,
+    Checkpoint,
+    PackLimits,
+    accept_checkpoint,
+    create_store,
+    keep_ref,
+)
+from repositories.git.workspace import TreeLimits, build_base, prune_bases
+
+__all__ = [
+    "CHECKPOINT_SCRIPT", "RESTORE_SCRIPT", "AuthenticationFailed", "Branch", "BranchMissing",
+    "ChangedFile", "Checkpoint", "CheckpointBad", "CloneFailed", "Credential", "GitFailed",
+    "GitMissing", "GitTimedOut", "OutputTooLarge", "PackLimits", "PatchRefused", "PushRefused",
+    "Remote", "RepositoryEmpty", "RepositoryTooLarge", "TreeEntry", "TreeLimits",
+    "accept_checkpoint", "apply_patch_tree", "build_base", "changed_files", "changed_lines",
+    "create_store", "default_branch", "diff", "ensure_mirror", "final_commit", "is_valid_branch",
+    "keep_ref", "list_branches", "list_tree", "merge_base", "prune_bases", "push_branch",
+    "remote_branch", "remote_default", "resolve_commit", "sensitive_changes", "show_file",
+    "write_bundle",
+]  # fmt: skip

@@ -1,0 +1,321 @@
+"""The bare mirror of a repository: upstream branches under ``refs/remotes/origin/``.
+
+A mirror is only ever written here, under a lock. Nothing is pruned from it, because task
+stores and base trees borrow its objects.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from repositories.git.command import Bounds, Call, Finished, git, run
+from repositories.git.errors import (
+    BranchMissing,
+    CloneFailed,
+    GitFailed,
+    RepositoryEmpty,
+    RepositoryTooLarge,
+)
+from repositories.git.remotes import HEX, Remote, refusal
+
+UPSTREAM = "refs/remotes/origin/"
+FETCH_CPU_SECONDS = 600
+CONTACT_SECONDS = 30
+USUAL_DEFAULTS = ("main", "master", "trunk", "develop")
+BRANCH = re.compile(r"(?!refs/|.*\.\.|.*//|.*/\.|.*\.lock(?:/|$)|.*[./]$)[A-Za-z0-9_][A-Za-z0-9_./+@#=,-]{0,199}")  # fmt: skip
+DAMAGE = re.compile(r"corrupt|bad object|loose object|unable to read|missing (blob|tree|commit)|not a git repository", re.I)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A branch of the upstream repository and the commit it names."""
+
+    name: str
+    commit: str
+
+
+def is_valid_branch(name: str) -> bool:
+    """Tell whether a name is one that we pass on; stricter than git."""
+    if name == "HEAD" or not BRANCH.fullmatch(name):
+        return False
+    call = Call(args=["check-ref-format", f"refs/heads/{name}"])
+    return run(call).exit_code == 0
+
+
+@contextmanager
+def locked(path: Path, *, seconds: float) -> Iterator[None]:
+    """Hold the lock of one folder across processes. Raises CloneFailed when it stays taken."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + seconds
+    descriptor = os.open(path.with_name(f"{path.name}.lock"), os.O_CREAT | os.O_RDWR, 0o644)
+    try:
+        while not _take(descriptor):
+            if time.monotonic() > deadline:
+                raise CloneFailed("The repository is being fetched by another task; try again.")
+            time.sleep(0.05)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def disk_use(path: Path) -> int:
+    """Return the bytes that a folder takes on disk; files that vanish meanwhile count nothing."""
+    total = 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(folder, name)).st_blocks * 512  # noqa: PTH118 - hot loop
+            except FileNotFoundError:
+                continue
+    return total
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetch:
+    """What one fetch may use, and whom it tells."""
+
+    remote: Remote
+    max_bytes: int
+    deadline: float
+    on_progress: Callable[[str], None] | None = None
+
+    @property
+    def seconds(self) -> float:
+        return max(1.0, self.deadline - time.monotonic())
+
+
+def ensure_mirror(
+    path: Path,
+    remote: Remote,
+    *,
+    max_bytes: int,
+    timeout: float = 600,
+    on_progress: Callable[[str], None] | None = None,
+) -> None:
+    """Create the mirror, or bring it up to date.
+
+    1. One process at a time, by a lock beside the mirror.
+    2. A new mirror is made under another name and renamed when it is whole, so a half-made one
+       is never seen; what an earlier death left behind is removed.
+    3. The fetch is killed when the folder passes ``max_bytes``.
+    Raises CloneFailed and its children.
+    """
+    fetch = Fetch(
+        remote=remote,
+        max_bytes=max_bytes,
+        deadline=time.monotonic() + timeout,
+        on_progress=on_progress,
+    )
+    with locked(path, seconds=timeout):
+        if not _is_whole(path) or not _refresh(path, fetch):
+            _rebuild(path, fetch)
+    if not list_branches(path):
+        raise RepositoryEmpty
+
+
+def _is_whole(path: Path) -> bool:
+    return (path / "HEAD").is_file() and (path / "objects").is_dir()
+
+
+def _refresh(path: Path, fetch: Fetch) -> bool:
+    """Fetch into the mirror; False when it is damaged and must be made anew."""
+    _remove_leftovers(path)
+    try:
+        _fetch(path, fetch)
+    except GitFailed as error:
+        if DAMAGE.search(error.detail) and not _is_sound(path):
+            return False
+        raise
+    return True
+
+
+def _is_sound(path: Path) -> bool:
+    call = Call(args=["rev-list", "--all", "-n", "200", "--objects"], git_dir=path)
+    return run(call).exit_code == 0
+
+
+def _rebuild(path: Path, fetch: Fetch) -> None:
+    building = path.with_name(f".{path.name}.new")
+    shutil.rmtree(building, ignore_errors=True)
+    try:
+        make_bare(building)
+        _fetch(building, fetch)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+    shutil.rmtree(path, ignore_errors=True)
+    building.rename(path)
+
+
+def make_bare(path: Path) -> None:
+    """Make an empty bare repository without template files (no hooks, no remarks)."""
+    path.mkdir(parents=True)
+    git("init", "--quiet", "--bare", "--template=", "--", str(path), git_dir=None)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what a killed fetch left; we hold the lock, so nobody else uses it."""
+    for pattern in ("*.lock", "refs/**/*.lock", "objects/pack/tmp_*", "objects/*/tmp_*"):
+        for leftover in path.glob(pattern):
+            leftover.unlink(missing_ok=True)
+
+
+def _fetch(path: Path, fetch: Fetch) -> None:
+    default = remote_default(fetch.remote)
+    finished = run(
+        Call(
+            args=_fetch_arguments(fetch.remote),
+            git_dir=path,
+            env=fetch.remote.environment(),
+            bounds=Bounds(seconds=fetch.seconds, cpu=FETCH_CPU_SECONDS, file=fetch.max_bytes),
+            watch=SizeWatch(path, fetch.max_bytes),
+            on_errors=progress_reader(fetch.on_progress),
+        )
+    )
+    if finished.stopped == "watch" or _is_cut_by_size(finished):
+        _remove_leftovers(path)
+        raise RepositoryTooLarge
+    if finished.stopped or finished.exit_code:
+        raise refusal(fetch.remote, finished)
+    _point_head(path, default)
+
+
+def _fetch_arguments(remote: Remote) -> list[str]:
+    return [
+        "fetch", "--prune", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules",
+        "--no-auto-maintenance", "--progress", *remote.options("upload-pack"),
+        "--end-of-options", remote.url, f"+refs/heads/*:{UPSTREAM}*",
+    ]  # fmt: skip
+
+
+def _is_cut_by_size(finished: Finished) -> bool:
+    """Tell whether the file size limit ended it (SIGXFSZ, in git or in its index-pack)."""
+    return "File too large" in finished.errors or "signal 25" in finished.errors
+
+
+class SizeWatch:
+    """Says when a folder has grown past its limit; looks once a second."""
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        self.path = path
+        self.max_bytes = max_bytes
+        self.next_look = 0.0
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        if now < self.next_look:
+            return False
+        self.next_look = now + 1
+        return disk_use(self.path) > self.max_bytes
+
+
+def progress_reader(on_progress: Callable[[str], None] | None) -> Callable[[bytes], None] | None:
+    """Return a reader of git's progress lines that tells each new percentage."""
+    if on_progress is None:
+        return None
+    told = ""
+
+    def read(piece: bytes) -> None:
+        nonlocal told
+        found = re.findall(rb"(Receiving objects|Resolving deltas): +(\d+)%", piece)
+        text = f"{found[-1][0].decode()}: {found[-1][1].decode()}%" if found else told
+        if text != told:
+            told = text
+            on_progress(text)
+
+    return read
+
+
+def remote_default(remote: Remote) -> str:
+    """Ask a remote for its default branch ("" when it has none). Raises CloneFailed."""
+    finished = run(
+        Call(
+            args=["ls-remote", "--symref", *remote.options("upload-pack"),
+                  "--end-of-options", remote.url, "HEAD"],
+            env=remote.environment(),
+            bounds=Bounds(seconds=CONTACT_SECONDS, output=1024**2),
+        )
+    )  # fmt: skip
+    if finished.stopped or finished.exit_code:
+        raise refusal(remote, finished)
+    found = re.search(rb"^ref: refs/heads/(\S+)\tHEAD$", finished.output, re.MULTILINE)
+    return found[1].decode("utf-8", "replace") if found else ""
+
+
+def _point_head(path: Path, default: str) -> None:
+    names = [branch.name for branch in list_branches(path)]
+    candidates = [name for name in (default, *USUAL_DEFAULTS, *names) if name in names]
+    if candidates:
+        git("symbolic-ref", "HEAD", f"{UPSTREAM}{candidates[0]}", git_dir=path)
+
+
+def list_branches(mirror: Path) -> list[Branch]:
+    """Return the upstream branches by name; those with names that we never pass on are left out."""
+    lines = git(
+        "for-each-ref", "--format=%(objectname) %(objecttype) %(refname)", UPSTREAM, git_dir=mirror
+    )
+    branches = []
+    for line in lines.decode("utf-8", "replace").splitlines():
+        commit, kind, name = line.split(" ", 2)
+        name = name.removeprefix(UPSTREAM)
+        if kind == "commit" and name != "HEAD" and BRANCH.fullmatch(name):
+            branches.append(Branch(name, commit))
+    return branches
+
+
+def default_branch(mirror: Path) -> str:
+    """Return the upstream's default branch. Raises RepositoryEmpty."""
+    try:
+        name = git("symbolic-ref", "HEAD", git_dir=mirror).decode().strip().removeprefix(UPSTREAM)
+    except GitFailed:
+        raise RepositoryEmpty from None
+    if name.startswith("refs/"):
+        raise RepositoryEmpty
+    return name
+
+
+def resolve_commit(mirror: Path, branch: str) -> str:
+    """Return the commit that a branch names. Raises BranchMissing."""
+    if not is_valid_branch(branch):
+        raise BranchMissing("This is no name of a branch.")
+    try:
+        found = git(
+            "rev-parse", "--verify", "--quiet", "--end-of-options",
+            f"{UPSTREAM}{branch}^{{commit}}", git_dir=mirror,
+        )  # fmt: skip
+    except GitFailed:
+        raise BranchMissing(f"The repository has no branch {branch!r}.") from None
+    return found.decode().strip()
+
+
+def merge_base(repository: Path, one: str, other: str) -> str:
+    """Return the newest common ancestor of two commits. Raises GitFailed when there is none."""
+    for commit in (one, other):
+        checked(commit)
+    try:
+        return git("merge-base", one, other, git_dir=repository).decode().strip()
+    except GitFailed as error:
+        raise GitFailed("The two branches have no common history.", detail=error.detail) from None
+
+
+def checked(commit: str) -> str:
+    """Return an object name as it is. Raises GitFailed for anything but forty hex digits."""
+    if not HEX.fullmatch(commit):
+        raise GitFailed("This is no name of a commit.")
+    return commit
