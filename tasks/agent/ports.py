@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from aimodels.providers.base import Reply
+from tasks.analysis.checks import CheckRecord as CheckRecord  # the engines' name for it
 from tasks.sandbox.base import Sandbox
 
 
@@ -48,18 +49,6 @@ class FileChange:
     status: Literal["added", "modified", "deleted"]
     added: int = 0
     removed: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class CheckRecord:
-    """A command that the platform ran, with its proof."""
-
-    command: str
-    verdict: Literal["passed", "failed", "not_run"]
-    exit_code: int | None = None
-    output: str = ""
-    reason: str = ""
-    seconds: float = 0.0
 
 
 class Journal(Protocol):

@@ -18,7 +18,7 @@ from tasks.sandbox.base import WORKSPACE, Command, CommandResult, Sandbox
 
 Severity = Literal["high", "medium", "low"]
 SEVERITIES: tuple[Severity, ...] = ("high", "medium", "low")
-FINDINGS_KEPT = 300
+FINDINGS_KEPT = 200
 """Findings that one tool hands on; ``figures["count"]`` says how many there were."""
 FILES_LOOKED_AT = 5000
 OUTPUT_KEPT = 32 * 1024**2

@@ -80,9 +80,10 @@ class LocalSandbox:
 
     def _start(self, command: Command) -> subprocess.Popen[bytes]:
         path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
-        env = {"PATH": path, "HOME": "/tmp", "LANG": "C.UTF-8", **command.env}
+        env = {"PATH": path, "HOME": "/tmp", "LANG": "C.UTF-8"}
+        env |= {name: self._spell(value) for name, value in command.env.items()}
         return subprocess.Popen(
-            list(command.argv),
+            list(map(self._spell, command.argv)),
             cwd=self._place(command.cwd),
             env=env,
             stdin=subprocess.PIPE,
@@ -107,6 +108,9 @@ class LocalSandbox:
     def stop(self) -> None:
         if self._process and self._process.poll() is None:
             os.killpg(self._process.pid, 9)
+
+    def _spell(self, text: str) -> str:
+        return text.replace(WORKSPACE, str(self.folder))
 
     def _place(self, path: str) -> Path:
         if path == WORKSPACE or path.startswith(f"{WORKSPACE}/"):

@@ -1,0 +1,237 @@
+"""Which commands check a repository, and running one of them for a record."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from tasks.analysis.base import Tree, Unmeasured, list_files
+from tasks.analysis.verdicts import ESCAPES, Verdict, judge
+from tasks.sandbox.base import WORKSPACE, Command, Sandbox
+
+OUTPUT_KEPT = 20_000
+SECONDS = 600
+READ_AT_MOST = 1_000_000
+TESTS_LOOKED_AT = 30
+# Whatever a tool would leave in the workspace goes elsewhere: it must not reach a checkpoint.
+ENVIRONMENT = {
+    "CI": "1",
+    "NO_COLOR": "1",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONHASHSEED": "0",
+    "PYTEST_ADDOPTS": "-o cache_dir=/tmp/pytest_cache",
+    "MYPY_CACHE_DIR": "/tmp/mypy_cache",  # noqa: S108 - inside the sandbox, whose /tmp is its own
+    "RUFF_CACHE_DIR": "/tmp/ruff_cache",  # noqa: S108 - as above
+    "COVERAGE_FILE": "/tmp/coverage",  # noqa: S108 - as above
+    "CARGO_TARGET_DIR": "/tmp/target",  # noqa: S108 - as above
+    "CARGO_NET_OFFLINE": "true",
+    "GOCACHE": "/tmp/go-cache",  # noqa: S108 - as above
+    "npm_config_cache": "/tmp/npm",  # noqa: S108 - as above
+    "npm_config_update_notifier": "false",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CheckRecord:
+    """A command that the platform ran, with its proof."""
+
+    command: str
+    verdict: Verdict
+    exit_code: int | None = None
+    output: str = ""
+    reason: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A command that would check the repository; ``missing`` says why it cannot run here."""
+
+    command: str
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What detection asks about a repository, read once."""
+
+    sandbox: Sandbox
+    tree: Tree
+    _texts: dict[str, str] = field(default_factory=dict)
+
+    def text(self, path: str) -> str:
+        """Return a file's text, or "" where there is none that can be read."""
+        if path not in self.tree.paths:
+            return ""
+        if path not in self._texts:
+            self._texts[path] = _read(self.sandbox, path)
+        return self._texts[path]
+
+    @cached_property
+    def pyproject(self) -> Mapping[str, Any]:
+        """Return ``[tool]`` of pyproject.toml."""
+        try:
+            tool = tomllib.loads(self.text("pyproject.toml")).get("tool", {})
+        except (ValueError, RecursionError):
+            return {}
+        return tool if isinstance(tool, dict) else {}
+
+    @cached_property
+    def package(self) -> Mapping[str, Any]:
+        """Return package.json."""
+        try:
+            package = json.loads(self.text("package.json") or "{}")
+        except (ValueError, RecursionError):
+            return {}
+        return package if isinstance(package, dict) else {}
+
+    def has(self, program: str) -> bool:
+        found = self.sandbox.run(
+            Command(["sh", "-c", 'command -v "$1"', "sh", program], seconds=20)
+        )
+        return found.exit_code == 0
+
+
+def detect(sandbox: Sandbox) -> tuple[Planned, ...]:
+    """Return the checks that the repository's files ask for, each with what it lacks here."""
+    try:
+        look = _Look(sandbox, list_files(sandbox))
+    except Unmeasured:
+        return ()
+    found = [*_python_tests(look), *_python_linters(look), *_other_languages(look)]
+    if not any("test" in planned.command for planned in found):
+        found += _make(look)
+    return tuple(found)
+
+
+def run(sandbox: Sandbox, command: str | Planned, *, seconds: float = SECONDS) -> CheckRecord:
+    """Run one check to its end and judge it. A plan that lacks something is not started."""
+    if isinstance(command, Planned):
+        if command.missing:
+            return CheckRecord(command.command, "not_run", reason=command.missing)
+        command = command.command
+    tree = tree_of(sandbox)
+    result = sandbox.run(
+        Command(
+            argv=["bash", "-c", command],
+            seconds=seconds,
+            env={**ENVIRONMENT, **python_path(tree)},
+            keep=4 * OUTPUT_KEPT,
+        )
+    )
+    verdict, reason = judge(command, result, is_ours=lambda name: is_own_module(tree, name))
+    output = ESCAPES.sub("", result.text)[-OUTPUT_KEPT:]
+    return CheckRecord(command, verdict, result.exit_code, output, reason, round(result.seconds, 2))
+
+
+def is_own_module(tree: Tree, name: str) -> bool:
+    """Tell whether the repository itself holds a module or package of this name."""
+    folder, file = f"{name}/", f"{name}.py"
+    return any(
+        path.startswith(folder) or f"/{folder}" in path or path == file or path.endswith(f"/{file}")
+        for path in tree.paths
+    )
+
+
+def tree_of(sandbox: Sandbox) -> Tree:
+    try:
+        return list_files(sandbox)
+    except Unmeasured:
+        return Tree(())
+
+
+def python_path(tree: Tree) -> dict[str, str]:
+    """Make a ``src`` layout importable, which an installed package would be."""
+    if any(path.startswith("src/") and path.endswith(".py") for path in tree.paths):
+        return {"PYTHONPATH": f"{WORKSPACE}/src"}
+    return {}
+
+
+def _read(sandbox: Sandbox, path: str) -> str:
+    try:
+        return sandbox.read(path, limit=READ_AT_MOST).decode("utf-8", "replace")
+    except (OSError, ValueError):
+        return ""
+
+
+def _python_tests(look: _Look) -> Iterator[Planned]:
+    tests = [path for path in look.tree.python if _is_test_file(path)]
+    configured = (
+        "pytest" in look.pyproject
+        or "pytest.ini" in look.tree.paths
+        or "[tool:pytest]" in look.text("setup.cfg")
+    )
+    if configured or (tests and not _is_unittest(look, tests)):
+        yield Planned("python -m pytest -q")
+    elif tests:
+        yield Planned(f"python -m unittest discover {_start(look, tests)}".strip())
+
+
+def _is_test_file(path: str) -> bool:
+    name = path.rsplit("/", 1)[-1]
+    return name.startswith("test_") or name.endswith("_test.py") or name == "tests.py"
+
+
+def _is_unittest(look: _Look, tests: list[str]) -> bool:
+    """Tell whether the tests are written for unittest and nothing hints at pytest."""
+    texts = [look.text(path) for path in tests[:TESTS_LOOKED_AT]]
+    if any(path.endswith("conftest.py") for path in look.tree.paths):
+        return False
+    return any("unittest" in text for text in texts) and not any("pytest" in text for text in texts)
+
+
+def _start(look: _Look, tests: list[str]) -> str:
+    """Return unittest's options for a folder of tests that is no package."""
+    folder = tests[0].rsplit("/", 1)[0] if "/" in tests[0] else ""
+    if (
+        not folder
+        or f"{folder}/__init__.py" in look.tree.paths
+        or not re.fullmatch(r"[\w/]+", folder)
+    ):
+        return ""
+    return f"-s {folder}"
+
+
+def _python_linters(look: _Look) -> Iterator[Planned]:
+    paths = set(look.tree.paths)
+    if "ruff" in look.pyproject or paths & {"ruff.toml", ".ruff.toml"}:
+        yield Planned("ruff check .")
+    mypy = look.pyproject.get("mypy")
+    if mypy is not None or "mypy.ini" in paths or "[mypy]" in look.text("setup.cfg"):
+        names_files = isinstance(mypy, dict) and bool(mypy.get("files") or mypy.get("packages"))
+        yield Planned("mypy" if names_files else "mypy .")
+
+
+def _other_languages(look: _Look) -> Iterator[Planned]:
+    scripts = look.package.get("scripts")
+    if isinstance(scripts, dict) and scripts.get("test"):
+        yield Planned("npm test", _missing_npm(look))
+    if "go.mod" in look.tree.paths:
+        yield Planned("go test ./...", _missing(look, "go"))
+    if "Cargo.toml" in look.tree.paths:
+        yield Planned("cargo test --offline", _missing(look, "cargo"))
+    if "pom.xml" in look.tree.paths:
+        yield Planned("mvn --quiet --offline test", _missing(look, "mvn"))
+
+
+def _missing_npm(look: _Look) -> str:
+    needs = any(look.package.get(kind) for kind in ("dependencies", "devDependencies"))
+    installed = look.sandbox.run(Command(["test", "-d", "node_modules"], seconds=20))
+    if needs and installed.exit_code != 0:
+        return "node_modules is missing: no setup command has installed the packages"
+    return _missing(look, "npm")
+
+
+def _missing(look: _Look, program: str) -> str:
+    return "" if look.has(program) else f"{program} is not installed"
+
+
+def _make(look: _Look) -> Iterator[Planned]:
+    makefile = look.text("Makefile") or look.text("makefile") or look.text("GNUmakefile")
+    if re.search(r"^test\s*:(?!=)", makefile, re.MULTILINE):
+        yield Planned("make test", _missing(look, "make"))
