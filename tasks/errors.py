@@ -100,7 +100,7 @@ class ModelKeyRefused(RunFailed):
 
 
 class SandboxMissing(RunFailed):
-    """This worker has no sandbox, so it runs no commands."""
+    """The worker has no sandbox, so it runs no commands."""
 
     code = "sandbox_unavailable"
 

@@ -25,6 +25,10 @@ class TaskType(models.TextChoices):
     ANALYSIS = "analysis", "Analysis"
 
 
+CHANGING = (TaskType.DEBUG, TaskType.BUILD, TaskType.IMPLEMENT, TaskType.DOCUMENTATION)
+"""The types whose result is a change of files; the others get a read-only workspace."""
+
+
 class Status(models.TextChoices):
     PENDING = "pending", "Pending"
     RUNNING = "running", "Running"
@@ -61,9 +65,9 @@ class TaskQuerySet(models.QuerySet["Task"]):
 
     def held(self, task_id: uuid.UUID, generation: int) -> TaskQuerySet:
         """Return the task only while this generation of its lease still holds it."""
-        return self.filter(
-            pk=task_id, generation=generation, status=Status.RUNNING
-        ).exclude(lease_owner="")
+        return self.filter(pk=task_id, generation=generation, status=Status.RUNNING).exclude(
+            lease_owner=""
+        )
 
 
 class Task(models.Model):
@@ -82,7 +86,9 @@ class Task(models.Model):
     description = models.TextField(blank=True)
     prompt = models.TextField()
     branch = models.CharField(max_length=255, blank=True, help_text="Where the work starts.")
-    target_branch = models.CharField(max_length=255, blank=True, help_text="What it is compared to.")
+    target_branch = models.CharField(
+        max_length=255, blank=True, help_text="What it is compared to."
+    )
     priority = models.SmallIntegerField(choices=Priority, default=Priority.MEDIUM)
     parameters: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(
         default=dict, blank=True, help_text="Free parameters and context of the request."
@@ -196,7 +202,9 @@ class Step(models.Model):
     summary = models.CharField(max_length=300, blank=True, help_text="One line for people.")
     input_digest = models.CharField(max_length=64)
     input = models.TextField(blank=True)
-    outcome = models.TextField(blank=True, help_text="JSON, what the loop is given again on resume.")
+    outcome = models.TextField(
+        blank=True, help_text="JSON, what the loop is given again on resume."
+    )
     is_error = models.BooleanField(default=False)
     exit_code = models.IntegerField(null=True, blank=True)
     input_tokens = models.BigIntegerField(default=0)
@@ -234,7 +242,9 @@ class TaskLog(models.Model):
     kind = models.CharField(max_length=40, help_text="Past tense, such as task.started.")
     level = models.CharField(max_length=7, choices=Level, default=Level.INFO)
     message = models.TextField(blank=True)
-    data: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(default=dict, blank=True)
+    data: models.JSONField[dict[str, Any], dict[str, Any]] = models.JSONField(
+        default=dict, blank=True
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -337,8 +347,8 @@ class Analysis(models.Model):
     task = models.OneToOneField(Task, on_delete=models.CASCADE, related_name="analysis")
     repository = models.ForeignKey(Repository, null=True, on_delete=models.CASCADE)
     quality_score = models.FloatField(null=True, blank=True, help_text="0 to 10.")
-    security_issues: models.JSONField[list[dict[str, Any]], list[dict[str, Any]]] = models.JSONField(
-        default=list
+    security_issues: models.JSONField[list[dict[str, Any]], list[dict[str, Any]]] = (
+        models.JSONField(default=list)
     )
     code_smells = models.PositiveIntegerField(null=True, blank=True)
     type_errors = models.PositiveIntegerField(null=True, blank=True)

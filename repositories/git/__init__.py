@@ -40,6 +40,7 @@ from repositories.git.objects import (
     sensitive_changes,
     show_file,
 )
+from repositories.git.origin import create_origin, is_safe_path
 from repositories.git.push import (
     apply_patch_tree,
     final_commit,
@@ -65,7 +66,7 @@ __all__ = [
     "GitMissing", "GitTimedOut", "OutputTooLarge", "PackLimits", "PatchRefused", "PushRefused",
     "Remote", "RepositoryEmpty", "RepositoryTooLarge", "TreeEntry", "TreeLimits",
     "accept_checkpoint", "apply_patch_tree", "build_base", "changed_files", "changed_lines",
-    "create_store", "default_branch", "diff", "ensure_mirror", "final_commit", "is_valid_branch",
+    "create_origin", "create_store", "default_branch", "diff", "ensure_mirror", "final_commit", "is_safe_path", "is_valid_branch",
     "keep_ref", "list_branches", "list_tree", "merge_base", "prune_bases", "push_branch",
     "remote_branch", "remote_default", "resolve_commit", "sensitive_changes", "show_file",
     "write_bundle",

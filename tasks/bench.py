@@ -1,0 +1,166 @@
+"""What an engine works with during one run: implements ``tasks.agent.ports.Bench``."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, Literal
+
+from django.db import connection
+
+from repositories import git
+from tasks import events, lease
+from tasks.agent.ports import CheckRecord, FileChange, ToolResult
+from tasks.analysis import checks
+from tasks.events import Event
+from tasks.journal import RunJournal
+from tasks.models import Check, Task
+from tasks.sandbox.base import Sandbox
+from tasks.workspace import RunWorkspace
+
+STREAM_SECONDS = 0.3
+"""Streamed text is written at most this often: one row each, not one a token."""
+DIFF_BYTES = 2 * 1024**2
+FILE_BYTES = 5 * 1024**2
+CHECK_OUTPUT = 20_000
+
+
+class RunBench:
+    """The platform's side of one run."""
+
+    def __init__(self, task: Task, workspace: RunWorkspace, journal: RunJournal) -> None:
+        self.task = task
+        self.workspace = workspace
+        self._journal = journal
+        journal.on_answer = self.flush
+        self._began = time.monotonic()
+        self._text = ""
+        self._flushed = 0.0
+        self._rounds: dict[str, int] = {"before": 0, "after": 0}
+        self._results: dict[str, Sequence[CheckRecord]] = {}
+
+    @property
+    def sandbox(self) -> Sandbox:
+        return self.workspace.sandbox
+
+    @property
+    def journal(self) -> RunJournal:
+        return self._journal
+
+    def elapsed(self) -> float:
+        """Return the seconds of this attempt and of the steps of the earlier ones."""
+        return self._journal.replayed_seconds + time.monotonic() - self._began
+
+    # --- the difference ------------------------------------------------------------------------
+
+    def diff(self) -> str:
+        return git.diff(
+            self.workspace.store, self.task.base_commit, self._journal.head, max_bytes=DIFF_BYTES
+        )
+
+    def changed_files(self) -> Sequence[FileChange]:
+        files = git.changed_files(self.workspace.store, self.task.base_commit, self._journal.head)
+        return [FileChange(file.path, file.status, file.added, file.removed) for file in files]
+
+    def show(self, path: str, *, at: Literal["base", "head"]) -> bytes | None:
+        commit = self.task.base_commit if at == "base" else self._journal.head
+        return git.show_file(self.workspace.store, commit, path, max_bytes=FILE_BYTES)
+
+    # --- checks --------------------------------------------------------------------------------
+
+    def run_checks(self, *, phase: Literal["before", "after"]) -> Sequence[CheckRecord]:
+        """Run every check on the present tree; each is a step, and a row that proves it."""
+        self._rounds[phase] += 1
+        commands = json.loads(self._journal.note(name="checks", effect=self._find_checks))
+        records = [self._run_check(command, phase) for command in commands]
+        self._results[phase] = records
+        return records
+
+    def checks_of(self, phase: Literal["before", "after"]) -> Sequence[CheckRecord] | None:
+        """Return what the last round of a phase gave, or None if it was not run."""
+        return self._results.get(phase)
+
+    def _find_checks(self) -> str:
+        repository = self.task.repository
+        named = list(repository.check_commands) if repository else []
+        return json.dumps(named or checks.detect(self.sandbox))
+
+    def _run_check(self, command: str, phase: Literal["before", "after"]) -> CheckRecord:
+        def effect() -> ToolResult:
+            record = checks.run(self.sandbox, command, seconds=self._check_seconds())
+            text = json.dumps(asdict(record), ensure_ascii=False)
+            summary = f"Check {command}: {record.verdict.replace('_', ' ')}"
+            return ToolResult(text, record.verdict == "failed", record.exit_code, summary)
+
+        result = self._journal.tool_call(
+            name="check",
+            arguments=json.dumps([phase, self._rounds[phase], command]),
+            changes=False,
+            effect=effect,
+        )
+        record = CheckRecord(**json.loads(result.text))
+        self._write_check(record, phase)
+        return record
+
+    def _check_seconds(self) -> float:
+        return 600.0
+
+    def _write_check(self, record: CheckRecord, phase: str) -> None:
+        values = asdict(record) | {"output": record.output[-CHECK_OUTPUT:]}
+        values |= {"commit": self._journal.head}
+        command = values.pop("command")[:1000]
+        _, is_new = Check.objects.update_or_create(
+            task=self.task, phase=phase, round=self._rounds[phase], command=command, defaults=values
+        )
+        if is_new:
+            data = {name: values[name] for name in ("verdict", "exit_code", "seconds", "reason")}
+            self._append(
+                Event(
+                    "check.finished",
+                    f"{command}: {record.verdict.replace('_', ' ')}",
+                    data=data | {"phase": phase, "command": command},
+                )
+            )
+
+    # --- what people see -----------------------------------------------------------------------
+
+    def set_plan(self, items: Sequence[tuple[str, str]]) -> None:
+        plan = [{"title": title, "status": status} for title, status in items]
+        if not self._journal.is_replaying:
+            self._append(Event("task.plan_changed", data={"plan": plan}), plan=plan)
+
+    def set_progress(self, percent: int, step: str) -> None:
+        if self._journal.is_replaying:
+            return
+        percent = max(0, min(percent, 99))
+        self._append(
+            Event("task.progressed", step, data={"progress": percent, "step": step}),
+            progress=lease.raise_progress(percent),
+            current_step=step[:200],
+        )
+        self.task.refresh_from_db(fields=["progress", "status"])
+        events.announce_status(self.task)
+
+    def log(self, message: str, *, level: str = "info", data: dict[str, Any] | None = None) -> None:
+        if not self._journal.is_replaying:
+            self._append(Event("log.written", message, level, data or {}))
+
+    def stream(self, text: str) -> None:
+        """Gather the model's text and write what came, at most once in STREAM_SECONDS."""
+        self._text += text
+        now = time.monotonic()
+        if now - self._flushed >= STREAM_SECONDS:
+            self._flushed = now
+            self.flush()
+
+    def flush(self) -> None:
+        text, self._text = self._text, ""
+        if text:
+            self._append(Event("model.text", data={"text": text}))
+            # A model that thinks for minutes must not hold a connection between two pieces.
+            connection.close()
+
+    def _append(self, event: Event, **changes: Any) -> None:
+        events.append(self.task.pk, event, generation=self._journal.generation, **changes)

@@ -1,0 +1,191 @@
+"""A preloaded process that forks one child for each run, in milliseconds.
+
+Each run is its own process group: ending one never ends another tenant's. The fork server has
+one thread, so its children may fork safely, and it dies with the worker that made it; its
+children die with it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from concurrent.futures import Future
+
+logger = logging.getLogger(__name__)
+
+PR_SET_PDEATHSIG = 1
+MESSAGE_BYTES = 4096
+
+
+def die_with_parent(parent: int) -> None:
+    """Ask the kernel to kill this process when its parent ends (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+
+class ForkServer:
+    """The worker's end. Safe to use from several threads."""
+
+    def __init__(self, run: Callable[[str, int], None]) -> None:
+        self._run = run
+        self._futures: dict[int, Future[int]] = {}
+        self._lock = threading.Lock()
+        self._spawned: Future[tuple[int, Future[int]]] | None = None
+        self.pid = 0
+
+    def start(self) -> None:
+        """Fork the server. Call it before any thread is started."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        parent = os.getpid()
+        gc.freeze()
+        self.pid = os.fork()
+        if self.pid == 0:
+            ours.close()
+            _child(lambda: _Server(theirs, self._run).serve(), parent)
+        theirs.close()
+        self._socket = ours
+        threading.Thread(target=self._listen, name="fork-server", daemon=True).start()
+
+    def spawn(self, task_id: str, generation: int) -> tuple[int, Future[int]]:
+        """Start a run; return its process id and a future of its wait status.
+
+        Raises ChildProcessError when the server is gone.
+        """
+        with self._lock:
+            self._spawned = Future()
+            self._send({"do": "run", "task_id": task_id, "generation": generation})
+            return self._spawned.result(timeout=30)
+
+    def kill(self, pid: int) -> None:
+        """End a run's whole process group, if it is still there."""
+        with self._lock:
+            self._send({"do": "kill", "pid": pid})
+
+    def stop(self) -> None:
+        self._socket.close()
+
+    def _send(self, message: dict[str, object]) -> None:
+        try:
+            self._socket.send(json.dumps(message).encode())
+        except OSError as error:
+            raise ChildProcessError("the fork server is gone") from error
+
+    def _listen(self) -> None:
+        """Hear of children that began and ended, until the server ends."""
+        while True:
+            try:
+                packet = self._socket.recv(MESSAGE_BYTES)
+            except OSError:
+                packet = b""
+            if not packet:
+                break
+            message = json.loads(packet)
+            if "began" in message:
+                pid, ended = message["began"], Future[int]()
+                self._futures[pid] = ended
+                assert self._spawned is not None  # noqa: S101 - a child begins only when asked for
+                self._spawned.set_result((pid, ended))
+            else:
+                self._futures.pop(message["ended"]).set_result(message["status"])
+        for future in list(self._futures.values()):
+            future.set_exception(ChildProcessError("the fork server is gone"))
+
+
+class _Server:
+    """The fork server's own loop."""
+
+    def __init__(self, channel: socket.socket, run: Callable[[str, int], None]) -> None:
+        self._channel = channel
+        self._run = run
+        self._children: set[int] = set()
+
+    def serve(self) -> None:
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        os.set_blocking(reader, False)
+        signal.set_wakeup_fd(writer)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for name in (signal.SIGINT, signal.SIGTERM):
+            # The worker decides what a signal to its whole group means for the runs.
+            signal.signal(name, signal.SIG_IGN)
+        while True:
+            ready, _, _ = select.select([self._channel, reader], [], [])
+            if reader in ready:
+                os.read(reader, MESSAGE_BYTES)
+                self._reap()
+            if self._channel in ready and not self._obey():
+                break
+        for pid in self._children:
+            _kill_group(pid)
+
+    def _obey(self) -> bool:
+        packet = self._channel.recv(MESSAGE_BYTES)
+        if not packet:
+            return False
+        message = json.loads(packet)
+        if message["do"] == "run":
+            self._fork(message["task_id"], message["generation"])
+        elif message["pid"] in self._children:
+            _kill_group(message["pid"])
+        return True
+
+    def _fork(self, task_id: str, generation: int) -> None:
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            self._channel.close()
+            signal.set_wakeup_fd(-1)
+            for name in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
+                signal.signal(name, signal.SIG_DFL)
+            os.setsid()
+            _child(lambda: self._run(task_id, generation), parent)
+        self._children.add(pid)
+        self._tell({"began": pid})
+
+    def _reap(self) -> None:
+        for pid in list(self._children):
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                self._children.discard(pid)
+                self._tell({"ended": pid, "status": status})
+
+    def _tell(self, message: dict[str, int]) -> None:
+        try:
+            self._channel.send(json.dumps(message).encode())
+        except OSError:
+            logger.warning("the worker does not listen any more")
+
+
+def _kill_group(pid: int) -> None:
+    """Kill a child that is not reaped yet, with its group if it has made one already."""
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        os.kill(pid, signal.SIGKILL)
+
+
+def _child(work: Callable[[], None], parent: int) -> None:
+    """Do the work of a forked process and end it; never returns."""
+    die_with_parent(parent)
+    status = 1
+    try:
+        work()
+        status = 0
+    except BaseException:  # noqa: BLE001 - a forked child must never run its parent's code
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
