@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import UTC, date, datetime
 from typing import Any, ClassVar
 
 from django.conf import settings
@@ -10,6 +11,20 @@ from django.db import models
 from django.db.models import Q
 
 from accounts.models import User
+from aimodels.prices import Prices, microcredits
+from aimodels.providers.base import Usage
+
+TASK_TYPES = (
+    "debug",
+    "ask",
+    "documentation",
+    "architect",
+    "pr_review",
+    "build",
+    "implement",
+    "analysis",
+)
+"""What a language model can do; ``tasks`` has a test that these are its types."""
 
 
 class ProviderKind(models.TextChoices):
@@ -33,6 +48,17 @@ class AIModelQuerySet(models.QuerySet["AIModel"]):
     def active(self) -> AIModelQuerySet:
         return self.filter(is_active=True)
 
+    def priced(self) -> AIModelQuerySet:
+        return self.exclude(Q(input_price=None) | Q(output_price=None))
+
+    def for_use_by(self, user: User) -> AIModelQuerySet:
+        """Return the active models that the user may give work to: shared or the user's own.
+
+        Unlike ``visible_to`` this is the same for an administrator: another's model runs on
+        another's endpoint and key.
+        """
+        return self.active().filter(Q(owner=None) | Q(owner=user))
+
 
 class AIModel(models.Model):
     """A model that can do tasks. Prices are US$ per token; a null price is unknown: refused."""
@@ -54,14 +80,24 @@ class AIModel(models.Model):
     context_window = models.PositiveIntegerField(default=128_000, help_text="Tokens.")
     max_output_tokens = models.PositiveIntegerField(default=8_192)
     input_price = models.DecimalField(max_digits=18, decimal_places=12, null=True, blank=True)
-    cached_input_price = models.DecimalField(max_digits=18, decimal_places=12, null=True, blank=True)
+    cached_input_price = models.DecimalField(
+        max_digits=18, decimal_places=12, null=True, blank=True
+    )
     cache_write_price = models.DecimalField(max_digits=18, decimal_places=12, null=True, blank=True)
     output_price = models.DecimalField(max_digits=18, decimal_places=12, null=True, blank=True)
+    price_rules: models.JSONField[list[dict[str, Any]], list[dict[str, Any]]] = models.JSONField(
+        default=list,
+        blank=True,
+        help_text='Other prices from a day on or above a prompt size: [{"from", "above", prices}].',
+    )
     capabilities: models.JSONField[list[str], list[str]] = models.JSONField(
         default=list, blank=True, help_text="Task types the model can do."
     )
     edit_format = models.CharField(max_length=20, default="edit")
     priced_at = models.DateField(null=True, blank=True, help_text="Date of the price table.")
+    preference = models.PositiveSmallIntegerField(
+        default=100, help_text="Lower is chosen first when a request names no model."
+    )
     is_active = models.BooleanField(default=True)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
@@ -82,6 +118,32 @@ class AIModel(models.Model):
 
     def __str__(self) -> str:
         return self.display_name or self.name
+
+    def can(self, task_type: str) -> bool:
+        return task_type in self.capabilities
+
+    def cost_microcredits(self, usage: Usage) -> int:
+        """Return what a call cost, rounded up; raise PriceUnknown when a needed price is null."""
+        return microcredits(self.prices(usage.input).usd(usage))
+
+    def worst_case_microcredits(self, input_tokens: int, output_tokens: int) -> int:
+        """Return the most that a call of at most so many tokens can cost; raise PriceUnknown."""
+        steps = {rule["above"] + 1 for rule in self.price_rules if rule["above"] < input_tokens}
+        worst = max(
+            self.prices(size).worst_usd(input_tokens=input_tokens, output_tokens=output_tokens)
+            for size in {0, input_tokens} | steps
+        )
+        return microcredits(worst)
+
+    def prices(self, input_tokens: int, *, on: date | None = None) -> Prices:
+        """Return the prices for a prompt of this size on a day (today); the last rule wins."""
+        day = (on or datetime.now(UTC).date()).isoformat()
+        for rule in reversed(self.price_rules):
+            if max(input_tokens, 1) > rule["above"] and (rule["from"] or "") <= day:
+                return Prices.of(rule)
+        return Prices(
+            self.input_price, self.cached_input_price, self.cache_write_price, self.output_price
+        )
 
 
 class ProviderConfig(models.Model):

@@ -1,0 +1,110 @@
+"""Users' own keys at AI providers: sealed to their row and owner, shown masked, never returned."""
+
+from __future__ import annotations
+
+from django.db import transaction
+
+from accounts.models import User
+from aimodels.errors import KeyRefused
+from aimodels.models import ProviderConfig, ProviderKey, ProviderKind
+from asynccoder.lib import fields
+from asynccoder.lib.fields import Secret
+
+MASK = "••••"
+SHOWN = 4
+LONGEST = 500
+KEYED = (
+    ProviderKind.ANTHROPIC,
+    ProviderKind.OPENAI,
+    ProviderKind.GEMINI,
+    ProviderKind.CUSTOM,
+)
+"""Providers that take a key."""
+
+
+def add(*, user: User, provider: str, plain: str, name: str = "") -> ProviderKey:
+    """Store a key; the user's newest active key of a provider is the one that is used."""
+    if provider not in KEYED:
+        raise KeyRefused("This provider takes no key.")
+    key = ProviderKey(user=user, provider=provider, name=name)
+    _seal(key, plain)
+    key.save()
+    return key
+
+
+def replace(key: ProviderKey, *, plain: str) -> ProviderKey:
+    """Put another key in the same row."""
+    _seal(key, plain)
+    key.save(update_fields=["sealed_key", "masked", "updated_at"])
+    return key
+
+
+def reveal(key: ProviderKey) -> Secret:
+    """Open a key for a call to its provider."""
+    return Secret(fields.unseal(key.sealed_key, context=_context(key)))
+
+
+def configure(config: ProviderConfig, *, plain: str) -> ProviderConfig:
+    """Store the platform's own key for a provider; an empty one clears it."""
+    config.sealed_key = (
+        fields.seal(_cleaned(plain), context=_config_context(config)) if plain else ""
+    )
+    config.save()
+    return config
+
+
+def reveal_config(config: ProviderConfig) -> Secret:
+    """Open the platform's key; empty when none is stored."""
+    if not config.sealed_key:
+        return Secret("")
+    return Secret(fields.unseal(config.sealed_key, context=_config_context(config)))
+
+
+def rotate() -> int:
+    """Seal every key again under the newest encryption key; return how many changed.
+
+    A row at a time, each in its own transaction, and only if it is still what was read: a reader
+    finds a key that opens at every moment, and a key replaced meanwhile stays replaced.
+    """
+    changed = 0
+    for key in ProviderKey.objects.iterator():
+        changed += _reseal(key, _context(key))
+    for config in ProviderConfig.objects.exclude(sealed_key="").iterator():
+        changed += _reseal(config, _config_context(config))
+    return changed
+
+
+def mask(plain: str) -> str:
+    """Show the last four characters of a key, and none of one too short to spare them."""
+    return MASK + (plain[-SHOWN:] if len(plain) >= 4 * SHOWN else "")
+
+
+def _seal(key: ProviderKey, plain: str) -> None:
+    cleaned = _cleaned(plain)
+    key.sealed_key = fields.seal(cleaned, context=_context(key))
+    key.masked = mask(cleaned)
+
+
+def _cleaned(plain: str) -> str:
+    """Return the key without the blanks of copying; raise KeyRefused for what no header takes."""
+    cleaned = plain.strip()
+    if not cleaned or len(cleaned) > LONGEST or not cleaned.isascii() or not cleaned.isprintable():
+        raise KeyRefused
+    return cleaned
+
+
+def _context(key: ProviderKey) -> str:
+    return f"aimodels.ProviderKey:{key.pk}:{key.user_id}"
+
+
+def _config_context(config: ProviderConfig) -> str:
+    return f"aimodels.ProviderConfig:{config.provider}"
+
+
+@transaction.atomic
+def _reseal(row: ProviderKey | ProviderConfig, context: str) -> int:
+    resealed = fields.reseal(row.sealed_key, context=context)
+    if resealed == row.sealed_key:
+        return 0
+    same = type(row)._default_manager.filter(pk=row.pk, sealed_key=row.sealed_key)
+    return same.update(sealed_key=resealed)
