@@ -15,3 +15,7 @@ class HoldClosed(Conflict):
 
 class LedgerIsFinal(Exception):
     """A ledger entry is never changed and never deleted; write a new one."""
+
+
+class PlanUnknown(AppError):
+    """There is no such plan."""
