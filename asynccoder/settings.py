@@ -259,7 +259,9 @@ SANDBOX_OUTPUT_BYTES = env.int("SANDBOX_OUTPUT_BYTES", default=64 * 1024**2)
 SANDBOX_TMP_BYTES = env.int("SANDBOX_TMP_BYTES", default=256 * 1024**2)
 
 # --- Ways up: names that lower layers may call by (house-style, section 3) ----------------------
-UPCALLS: dict[str, str] = {}
+UPCALLS: dict[str, str] = {
+    "account_created": "billing.accounts.on_account_created",
+}
 
 # --- Logs ---------------------------------------------------------------------------------------
 LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
