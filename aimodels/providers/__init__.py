@@ -1,0 +1,43 @@
+"""The ways to reach a model. Each SDK is imported only by the adapter that is asked for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from aimodels.providers.base import Provider
+from aimodels.providers.verdict import Verdict, check
+
+__all__ = ["ADAPTERS", "Verdict", "check", "connect"]
+
+ADAPTERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "anthropic": ("aimodels.providers.anthropic.AnthropicProvider", {}),
+    "openai": (
+        "aimodels.providers.openai.OpenAIProvider",
+        {"output_limit_name": "max_completion_tokens"},
+    ),
+    "gemini": ("aimodels.providers.openai.OpenAIProvider", {}),
+    "custom": ("aimodels.providers.openai.OpenAIProvider", {}),
+}
+"""Provider kind to the dotted path of its adapter and the adapter's own arguments."""
+
+
+def connect(
+    kind: str, *, base_url: str, api_key: str, model: str, timeout: float, max_retries: int
+) -> Provider:
+    """Return the provider's model behind its adapter; no request is made yet.
+
+    ``timeout`` is seconds without a byte. Raises KeyError for a kind that has no adapter.
+    """
+    path, extra = ADAPTERS[kind]
+    module, _, name = path.rpartition(".")
+    adapter = getattr(importlib.import_module(module), name)
+    provider: Provider = adapter(
+        base_url=base_url,
+        api_key=api_key,
+        model=model,
+        timeout=timeout,
+        max_retries=max_retries,
+        **extra,
+    )
+    return provider

@@ -22,14 +22,23 @@ class ProviderError(Exception):
 class ProviderBusy(ProviderError):
     """Rate limit, overload, timeout or lost connection after the retries: park the run."""
 
-    def __init__(self, message: str, *, retry_after: float | None = None, is_sent: bool = False) -> None:
+    def __init__(
+        self, message: str, *, retry_after: float | None = None, is_sent: bool = False
+    ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
         self.is_sent = is_sent
 
 
 class ProviderRefused(ProviderError):
-    """The key was refused, has no access to the model, or is out of quota at the provider."""
+    """The key was refused, has no access to the model, or is out of quota at the provider.
+
+    ``reason`` is "key_refused" | "no_access" | "out_of_quota".
+    """
+
+    def __init__(self, message: str, *, reason: str = "key_refused") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class ContextOverflow(ProviderError):
@@ -52,12 +61,16 @@ class MalformedReply(ProviderError):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one call. ``input`` counts all input; ``cached`` and ``cache_written`` are shares of it."""
+    """Tokens of one call. ``input`` counts all input; ``cached`` and ``cache_written`` are shares of it.
+
+    A provider that reports nothing is charged by an estimate of four bytes a token.
+    """
 
     input: int = 0
     cached: int = 0
     cache_written: int = 0
     output: int = 0
+    is_estimated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +92,8 @@ class Reply:
     """"tool_calls" | "end" | "length" | "refusal"."""
     usage: Usage
     fragment: str
+    at: float = 0.0
+    """Seconds of the run when it came; kept with it so that a resumed run decides the same."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), ensure_ascii=False)
@@ -92,6 +107,7 @@ class Reply:
             stop_reason=data["stop_reason"],
             usage=Usage(**data["usage"]),
             fragment=data["fragment"],
+            at=data.get("at", 0.0),
         )
 
 
@@ -147,4 +163,8 @@ class Provider(Protocol):
 
     def complete(self, request: Request, *, on_text: Callable[[str], None] | None = None) -> Reply:
         """Ask the model, streaming. Raises a ProviderError."""
+        ...
+
+    def close(self) -> None:
+        """Close the connections; the provider is not used again."""
         ...
