@@ -1,9 +1,9 @@
 # Runs INSIDE the sandbox: writes the work tree as a commit and prints it as a thin pack.
 #
-#   bash -c "$THIS" checkpoint PREVIOUS [OBJECTS...]      (in the work tree)
+#   bash -c "$THIS" checkpoint PREVIOUS [REPOSITORY...]      (in the work tree)
 #
-# PREVIOUS is the checkpoint (or base commit) before; OBJECTS are folders of objects that may be
-# read. Printed: "COMMIT TREE\n" and the raw pack, or "same TREE\n" when nothing changed.
+# PREVIOUS is the checkpoint (or base commit) before; each REPOSITORY is a bare one (or its folder
+# of objects) that may be read. Printed: "COMMIT TREE\n" and the raw pack, or "same TREE\n" when nothing changed.
 # Uses a repository, an index and rules of its own, so that nothing that the agent did to .git
 # matters and nothing that the agent sees there changes.
 set -u
@@ -42,10 +42,10 @@ begin() {
 
 borrow() {
     local folder
-    for folder in "$@"; do [ -d "$folder" ] && printf '%s\n' "$folder"; done
-    if [ -d "$top/.git/objects" ]; then
-        printf '%s\n' "$top/.git/objects"
-    fi
+    for folder in "$@" "$top/.git"; do
+        [ ! -d "$folder/objects" ] || folder=$folder/objects
+        [ ! -d "$folder" ] || printf '%s\n' "$folder"
+    done
 }
 
 # The agent's index saves hashing every file, for it knows their sizes and times; what it says

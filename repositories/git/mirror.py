@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ from repositories.git.remotes import HEX, Remote, refusal
 UPSTREAM = "refs/remotes/origin/"
 FETCH_CPU_SECONDS = 600
 CONTACT_SECONDS = 30
+HEADS_BYTES = 20 * 1024**2
 USUAL_DEFAULTS = ("main", "master", "trunk", "develop")
 BRANCH = re.compile(r"(?!refs/|.*\.\.|.*//|.*/\.|.*\.lock(?:/|$)|.*[./]$)[A-Za-z0-9_][A-Za-z0-9_./+@#=,-]{0,199}")  # fmt: skip
 DAMAGE = re.compile(r"corrupt|bad object|loose object|unable to read|missing (blob|tree|commit)|not a git repository", re.I)  # fmt: skip
@@ -169,6 +170,35 @@ def make_bare(path: Path) -> None:
     git("init", "--quiet", "--bare", "--template=", "--", str(path), git_dir=None)
 
 
+def create_origin(path: Path, files: Mapping[str, bytes]) -> str:
+    """Make a mirror that has no upstream: one commit of the given files on ``main``.
+
+    Made once; asked again it returns the first commit. Raises GitFailed for an unsafe path.
+    """
+    with locked(path, seconds=60):
+        if not _is_whole(path):
+            building = path.with_name(f".{path.name}.new")
+            shutil.rmtree(building, ignore_errors=True)
+            make_bare(building)
+            _import(building, files)
+            building.rename(path)
+    return resolve_commit(path, "main")
+
+
+def _import(path: Path, files: Mapping[str, bytes]) -> None:
+    parts = [
+        f"commit {UPSTREAM}main\ncommitter Async Coder <commits@asynccoder.invalid> "
+        f"{int(time.time())} +0000\ndata 5\nStart\n".encode()
+    ]
+    for name, content in sorted(files.items()):
+        quoted = name.replace("\\", "\\\\").replace('"', '\\"')
+        parts.append(
+            f'M 100644 inline "{quoted}"\ndata {len(content)}\n'.encode() + content + b"\n"
+        )
+    git("fast-import", "--quiet", "--done", git_dir=path, stdin=b"".join([*parts, b"done\n"]))
+    git("symbolic-ref", "HEAD", f"{UPSTREAM}main", git_dir=path)
+
+
 def _remove_leftovers(path: Path) -> None:
     """Remove what a killed fetch left; we hold the lock, so nobody else uses it."""
     for pattern in ("*.lock", "refs/**/*.lock", "objects/pack/tmp_*", "objects/*/tmp_*"):
@@ -177,7 +207,7 @@ def _remove_leftovers(path: Path) -> None:
 
 
 def _fetch(path: Path, fetch: Fetch) -> None:
-    default = remote_default(fetch.remote)
+    default = remote_heads(fetch.remote).default
     finished = run(
         Call(
             args=_fetch_arguments(fetch.remote),
@@ -242,20 +272,31 @@ def progress_reader(on_progress: Callable[[str], None] | None) -> Callable[[byte
     return read
 
 
-def remote_default(remote: Remote) -> str:
-    """Ask a remote for its default branch ("" when it has none). Raises CloneFailed."""
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """What a remote says of itself; ``default`` is "" when it names no branch."""
+
+    default: str
+    branches: tuple[Branch, ...]
+
+
+def remote_heads(remote: Remote) -> Heads:
+    """Ask a remote for its branches. Raises CloneFailed, AuthenticationFailed."""
     finished = run(
         Call(
             args=["ls-remote", "--symref", *remote.options("upload-pack"),
-                  "--end-of-options", remote.url, "HEAD"],
+                  "--end-of-options", remote.url, "HEAD", "refs/heads/*"],
             env=remote.environment(),
-            bounds=Bounds(seconds=CONTACT_SECONDS, output=1024**2),
+            bounds=Bounds(seconds=CONTACT_SECONDS, output=HEADS_BYTES),
         )
     )  # fmt: skip
     if finished.stopped or finished.exit_code:
         raise refusal(remote, finished)
-    found = re.search(rb"^ref: refs/heads/(\S+)\tHEAD$", finished.output, re.MULTILINE)
-    return found[1].decode("utf-8", "replace") if found else ""
+    text = finished.output.decode("utf-8", "replace")
+    default = re.search(r"^ref: refs/heads/(\S+)\tHEAD$", text, re.MULTILINE)
+    found = re.findall(r"^([0-9a-f]{40})\trefs/heads/(\S+)$", text, re.MULTILINE)
+    branches = tuple(Branch(name, commit) for commit, name in found if BRANCH.fullmatch(name))
+    return Heads(default[1] if default else "", branches)
 
 
 def _point_head(path: Path, default: str) -> None:

@@ -1,8 +1,8 @@
 # Runs INSIDE the sandbox: brings a fresh tree of the base commit to a checkpoint, exactly.
 #
-#   bash -c "$THIS" restore CHECKPOINT [OBJECTS...]      (in the work tree)
+#   bash -c "$THIS" restore CHECKPOINT [REPOSITORY...]      (in the work tree)
 #
-# OBJECTS are the folders that hold the checkpoint's objects. Prints "restored TREE"; any other
+# Each REPOSITORY is a bare one (or its folder of objects) that may be read. Prints "restored TREE"; any other
 # ending than exit 0 means that the tree must not be used.
 set -u
 commit=$1
@@ -30,7 +30,8 @@ fail() { echo "restore: $1" >&2; exit 65; }
 
 git init --quiet --bare --template= "$private/git" || fail "git init"
 mkdir -p "$private/git/objects/info"
-for folder in "$@" "$top/.git/objects"; do
+for folder in "$@" "$top/.git"; do
+    [ ! -d "$folder/objects" ] || folder=$folder/objects
     [ ! -d "$folder" ] || printf '%s\n' "$folder"
 done >"$private/git/objects/info/alternates"
 run cat-file -e "$commit^{commit}" 2>/dev/null || fail "the checkpoint is not here"

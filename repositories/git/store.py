@@ -86,6 +86,26 @@ def _made(folder: Path) -> Path:
     return folder
 
 
+def borrowed_from(repository: Path) -> tuple[Path, ...]:
+    """Return a bare repository and those whose objects it borrows: what a sandbox must see."""
+    found, waiting = [], [repository]
+    while waiting:
+        found.append(waiting.pop())
+        borrowed = found[-1] / "objects" / "info" / "alternates"
+        if borrowed.is_file():
+            waiting += [Path(line).parent for line in borrowed.read_text().splitlines() if line]
+    return tuple(found)
+
+
+def is_safe_path(path: str) -> bool:
+    """Tell whether a relative path may name a file of a tree."""
+    try:
+        check_path(path.encode(), depth=PackLimits().depth)
+    except (CheckpointBad, UnicodeEncodeError):
+        return False
+    return True
+
+
 def keep_ref(store: Path, name: str, commit: str) -> None:
     """Name a commit under ``refs/asynccoder/`` (such as ``checkpoints/12``)."""
     if not REF_NAME.fullmatch(name):
