@@ -1,0 +1,171 @@
+"""The bubblewrap command line of a sandbox: what it sees, and nothing more."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.sandbox.base import WORKSPACE, Limits, Workspace
+from tasks.sandbox.toolchain import Toolchain
+
+HOME = "/home/agent"
+INNER_ID = 1000
+INIT = "/run/init.py"
+SYSTEM_LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
+SYSTEM_FILES = (
+    "/etc/alternatives", "/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/pki/tls/certs",
+    "/etc/pki/ca-trust/extracted", "/etc/ca-certificates", "/etc/ld.so.cache", "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d", "/etc/localtime", "/etc/mime.types", "/etc/protocols", "/etc/services",
+    "/etc/fonts", "/etc/magic",
+)  # fmt: skip
+NAMESPACES = (
+    "--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session",
+    "--as-pid-1", "--clearenv", "--cap-drop", "ALL", "--uid", str(INNER_ID), "--gid",
+    str(INNER_ID), "--hostname", "sandbox",
+)  # fmt: skip
+
+OWN_FILES = {
+    "/etc/passwd": (
+        f"root:x:0:0:root:/nonexistent:/usr/sbin/nologin\nagent:x:{INNER_ID}:{INNER_ID}:Agent:{HOME}"
+        ":/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
+    ),
+    "/etc/group": f"root:x:0:\nagent:x:{INNER_ID}:\nnogroup:x:65534:\n",
+    "/etc/hosts": "127.0.0.1 localhost sandbox\n::1 localhost\n",
+    "/etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
+    INIT: (Path(__file__).parent / "init.py").read_text(),
+}
+"""Small files that the host makes up, by their path inside."""
+
+Finder = Callable[[Path], str]
+"""Where the sandbox's user finds a path of the host (see launch.Stage)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptors:
+    """Open files that bubblewrap and the init inherit, by number."""
+
+    control: int
+    seccomp: int
+    files: dict[str, int]
+
+    @property
+    def all(self) -> tuple[int, ...]:
+        return (self.control, self.seccomp, *self.files.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that a sandbox is made from."""
+
+    workspace: Workspace
+    limits: Limits
+    toolchain: Toolchain
+    marker: str
+
+
+def command_line(plan: Plan, fds: Descriptors, find: Finder) -> list[str]:
+    """Return bubblewrap's arguments, from the first option to the init's last argument."""
+    return [
+        *NAMESPACES,
+        *_system(),
+        *_own_files(fds),
+        *_own_mounts(plan.limits),
+        *_toolchain(plan.toolchain, find),
+        *_workspace(plan.workspace, find),
+        # bwrap's root and /dev are writable memory until they are sealed.
+        *("--remount-ro", "/dev", "--remount-ro", "/"),
+        *("--seccomp", str(fds.seccomp), "--chdir", "/", "--"),
+        *_init(plan, fds),
+    ]
+
+
+def host_paths(plan: Plan) -> list[Path]:
+    """Return every folder of the host, outside the system's, that the sandbox's user must reach."""
+    workspace = plan.workspace
+    paths = [workspace.base, *workspace.read_only_paths, *plan.toolchain.prefixes]
+    if workspace.upper and workspace.work:
+        paths.append(overlay_folder(workspace.upper, workspace.work))
+    elif workspace.upper:
+        paths.append(workspace.upper)
+    return paths
+
+
+def overlay_folder(upper: Path, work: Path) -> Path:
+    """Return the folder that holds both: the kernel wants the two under one mount."""
+    if upper.parent != work.parent:
+        raise ValueError("the overlay's upper and work folders must be siblings")
+    return upper.parent
+
+
+def _system() -> list[str]:
+    flags = ["--ro-bind", "/usr", "/usr"]
+    for name in SYSTEM_LINKS:
+        path = Path("/", name)
+        if path.is_symlink():
+            flags += ["--symlink", str(path.readlink()), str(path)]
+        elif path.is_dir():
+            flags += ["--ro-bind", str(path), str(path)]
+    for name in SYSTEM_FILES:
+        flags += ["--ro-bind-try", name, name]
+    return flags
+
+
+def _own_files(fds: Descriptors) -> list[str]:
+    flags: list[str] = []
+    for path, fd in fds.files.items():
+        flags += ["--perms", "0444", "--file", str(fd), path]
+    return flags
+
+
+def _own_mounts(limits: Limits) -> list[str]:
+    small = min(limits.tmp // 4, 64 * 1024**2)
+    return [
+        *("--proc", "/proc", "--dev", "/dev"),
+        *("--size", str(small), "--tmpfs", "/dev/shm"),  # noqa: S108 (a mount point inside)
+        *("--perms", "1777", "--size", str(limits.tmp), "--tmpfs", "/tmp"),  # noqa: S108 (as above)
+        *("--size", str(limits.tmp // 2), "--tmpfs", HOME),
+        *("--dir", "/var", "--symlink", "../tmp", "/var/tmp"),  # noqa: S108 (as above)
+    ]
+
+
+def _toolchain(toolchain: Toolchain, find: Finder) -> list[str]:
+    flags: list[str] = []
+    for prefix in toolchain.prefixes:
+        flags += ["--ro-bind", find(prefix), str(prefix)]
+    return flags
+
+
+def _workspace(workspace: Workspace, find: Finder) -> list[str]:
+    flags: list[str] = []
+    for path in workspace.read_only_paths:
+        flags += ["--ro-bind", find(path), str(path)]
+    base, upper, work = workspace.base, workspace.upper, workspace.work
+    if upper is None:
+        bind = "--ro-bind" if workspace.read_only else "--bind"
+        return [*flags, bind, find(base), WORKSPACE]
+    if workspace.read_only:
+        # The layer named last lies on top.
+        layers = ["--overlay-src", find(base), "--overlay-src", find(upper)]
+        return [*flags, *layers, "--ro-overlay", WORKSPACE]
+    if work is None:
+        raise ValueError("an overlay needs a work folder")
+    layers = ["--overlay-src", find(base), "--overlay", find(upper), find(work)]
+    return [*flags, *layers, WORKSPACE]
+
+
+def _init(plan: Plan, fds: Descriptors) -> list[str]:
+    python = [str(plan.toolchain.python), "-I", "-S", INIT]
+    return [*python, plan.marker, str(fds.control), json.dumps(resource_limits(plan.limits))]
+
+
+def resource_limits(limits: Limits) -> dict[str, int]:
+    """Return what the init sets on itself, so that it is counted per sandbox."""
+    return {
+        # The init itself is one of them.
+        "RLIMIT_NPROC": limits.processes + 1,
+        "RLIMIT_NOFILE": limits.open_files,
+        "RLIMIT_FSIZE": limits.file,
+        "RLIMIT_CORE": 0,
+    }
