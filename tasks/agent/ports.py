@@ -108,6 +108,10 @@ class Bench(Protocol):
         """Run the repository's checks in the sandbox, record and return them (journalled)."""
         ...
 
+    def checks_of(self, phase: Literal["before", "after"]) -> Sequence[CheckRecord] | None:
+        """Return what the last round of a phase gave, or None if there was none."""
+        ...
+
     def set_plan(self, items: Sequence[tuple[str, str]]) -> None:
         """Show the checklist: (title, "pending" | "in_progress" | "done")."""
         ...

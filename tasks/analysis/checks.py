@@ -18,6 +18,11 @@ OUTPUT_KEPT = 20_000
 SECONDS = 600
 READ_AT_MOST = 1_000_000
 TESTS_LOOKED_AT = 30
+BY_FILE = {
+    "go.mod": "go test ./...",
+    "Cargo.toml": "cargo test --offline",
+    "pom.xml": "mvn --quiet --offline test",
+}
 # Whatever a tool would leave in the workspace goes elsewhere: it must not reach a checkpoint.
 ENVIRONMENT = {
     "CI": "1",
@@ -46,14 +51,6 @@ class CheckRecord:
     output: str = ""
     reason: str = ""
     seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A command that would check the repository; ``missing`` says why it cannot run here."""
-
-    command: str
-    missing: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,32 +87,28 @@ class _Look:
             return {}
         return package if isinstance(package, dict) else {}
 
-    def has(self, program: str) -> bool:
-        found = self.sandbox.run(
-            Command(["sh", "-c", 'command -v "$1"', "sh", program], seconds=20)
-        )
-        return found.exit_code == 0
 
+def detect(sandbox: Sandbox) -> list[str]:
+    """Return the check commands that the repository's files ask for.
 
-def detect(sandbox: Sandbox) -> tuple[Planned, ...]:
-    """Return the checks that the repository's files ask for, each with what it lacks here."""
+    Also those that cannot run here: ``run`` says then what they lack.
+    """
     try:
         look = _Look(sandbox, list_files(sandbox))
     except Unmeasured:
-        return ()
+        return []
     found = [*_python_tests(look), *_python_linters(look), *_other_languages(look)]
-    if not any("test" in planned.command for planned in found):
-        found += _make(look)
-    return tuple(found)
+    if not any("test" in command for command in found) and _has_make_test(look):
+        found.append("make test")
+    return found
 
 
-def run(sandbox: Sandbox, command: str | Planned, *, seconds: float = SECONDS) -> CheckRecord:
-    """Run one check to its end and judge it. A plan that lacks something is not started."""
-    if isinstance(command, Planned):
-        if command.missing:
-            return CheckRecord(command.command, "not_run", reason=command.missing)
-        command = command.command
+def run(sandbox: Sandbox, command: str, *, seconds: float = SECONDS) -> CheckRecord:
+    """Run one check to its end and judge it; what visibly lacks something is not started."""
     tree = tree_of(sandbox)
+    missing = _missing_packages(_Look(sandbox, tree)) if command.startswith("npm ") else ""
+    if missing:
+        return CheckRecord(command, "not_run", reason=missing)
     result = sandbox.run(
         Command(
             argv=["bash", "-c", command],
@@ -159,7 +152,7 @@ def _read(sandbox: Sandbox, path: str) -> str:
         return ""
 
 
-def _python_tests(look: _Look) -> Iterator[Planned]:
+def _python_tests(look: _Look) -> Iterator[str]:
     tests = [path for path in look.tree.python if _is_test_file(path)]
     configured = (
         "pytest" in look.pyproject
@@ -167,71 +160,63 @@ def _python_tests(look: _Look) -> Iterator[Planned]:
         or "[tool:pytest]" in look.text("setup.cfg")
     )
     if configured or (tests and not _is_unittest(look, tests)):
-        yield Planned("python -m pytest -q")
+        yield "python -m pytest -q"
     elif tests:
-        yield Planned(f"python -m unittest discover {_start(look, tests)}".strip())
+        yield f"python -m unittest discover {_start(look, tests)}".strip()
 
 
 def _is_test_file(path: str) -> bool:
     name = path.rsplit("/", 1)[-1]
-    return name.startswith("test_") or name.endswith("_test.py") or name == "tests.py"
+    return name.endswith(".py") and (
+        name.startswith("test_") or name.endswith("_test.py") or name == "tests.py"
+    )
 
 
 def _is_unittest(look: _Look, tests: list[str]) -> bool:
     """Tell whether the tests are written for unittest and nothing hints at pytest."""
-    texts = [look.text(path) for path in tests[:TESTS_LOOKED_AT]]
     if any(path.endswith("conftest.py") for path in look.tree.paths):
         return False
+    texts = [look.text(path) for path in tests[:TESTS_LOOKED_AT]]
     return any("unittest" in text for text in texts) and not any("pytest" in text for text in texts)
 
 
 def _start(look: _Look, tests: list[str]) -> str:
-    """Return unittest's options for a folder of tests that is no package."""
-    folder = tests[0].rsplit("/", 1)[0] if "/" in tests[0] else ""
-    if (
-        not folder
-        or f"{folder}/__init__.py" in look.tree.paths
-        or not re.fullmatch(r"[\w/]+", folder)
-    ):
+    """Return unittest's option for a folder of tests that is no package."""
+    folder = tests[0].rpartition("/")[0]
+    if not re.fullmatch(r"\w[\w/]*", folder) or f"{folder}/__init__.py" in look.tree.paths:
         return ""
     return f"-s {folder}"
 
 
-def _python_linters(look: _Look) -> Iterator[Planned]:
+def _python_linters(look: _Look) -> Iterator[str]:
     paths = set(look.tree.paths)
     if "ruff" in look.pyproject or paths & {"ruff.toml", ".ruff.toml"}:
-        yield Planned("ruff check .")
+        yield "ruff check ."
     mypy = look.pyproject.get("mypy")
     if mypy is not None or "mypy.ini" in paths or "[mypy]" in look.text("setup.cfg"):
         names_files = isinstance(mypy, dict) and bool(mypy.get("files") or mypy.get("packages"))
-        yield Planned("mypy" if names_files else "mypy .")
+        yield "mypy" if names_files else "mypy ."
 
 
-def _other_languages(look: _Look) -> Iterator[Planned]:
+def _other_languages(look: _Look) -> Iterator[str]:
     scripts = look.package.get("scripts")
     if isinstance(scripts, dict) and scripts.get("test"):
-        yield Planned("npm test", _missing_npm(look))
-    if "go.mod" in look.tree.paths:
-        yield Planned("go test ./...", _missing(look, "go"))
-    if "Cargo.toml" in look.tree.paths:
-        yield Planned("cargo test --offline", _missing(look, "cargo"))
-    if "pom.xml" in look.tree.paths:
-        yield Planned("mvn --quiet --offline test", _missing(look, "mvn"))
+        yield "npm test"
+    for file, command in BY_FILE.items():
+        if file in look.tree.paths:
+            yield command
 
 
-def _missing_npm(look: _Look) -> str:
-    needs = any(look.package.get(kind) for kind in ("dependencies", "devDependencies"))
+def _missing_packages(look: _Look) -> str:
+    """Say that npm's packages are missing, which npm itself tells in many ways."""
+    if not any(look.package.get(kind) for kind in ("dependencies", "devDependencies")):
+        return ""
     installed = look.sandbox.run(Command(["test", "-d", "node_modules"], seconds=20))
-    if needs and installed.exit_code != 0:
-        return "node_modules is missing: no setup command has installed the packages"
-    return _missing(look, "npm")
+    if installed.exit_code == 0:
+        return ""
+    return "node_modules is missing: no setup command has installed the packages"
 
 
-def _missing(look: _Look, program: str) -> str:
-    return "" if look.has(program) else f"{program} is not installed"
-
-
-def _make(look: _Look) -> Iterator[Planned]:
+def _has_make_test(look: _Look) -> bool:
     makefile = look.text("Makefile") or look.text("makefile") or look.text("GNUmakefile")
-    if re.search(r"^test\s*:(?!=)", makefile, re.MULTILINE):
-        yield Planned("make test", _missing(look, "make"))
+    return re.search(r"^test\s*:(?!=)", makefile, re.MULTILINE) is not None

@@ -69,9 +69,9 @@ def _measure(sandbox: Sandbox) -> Measured:
 
 def _tests(sandbox: Sandbox) -> Sequence[str]:
     """Return the detected test command as arguments of ``coverage run``."""
-    for planned in checks.detect(sandbox):
-        if planned.command.startswith("python -m ") and not planned.missing:
-            return planned.command.split()[1:]
+    for command in checks.detect(sandbox):
+        if command.startswith("python -m "):
+            return command.split()[1:]
     raise Unmeasured("there are no Python tests")
 
 
