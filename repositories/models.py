@@ -42,7 +42,9 @@ class Repository(models.Model):
     name = models.CharField(max_length=100)
     full_name = models.CharField(max_length=200)
     description = models.TextField(blank=True)
-    url = models.CharField(max_length=500, blank=True, help_text="Where to fetch from; no credential.")
+    url = models.CharField(
+        max_length=500, blank=True, help_text="Where to fetch from; no credential."
+    )
     web_url = models.URLField(max_length=500, blank=True)
     github_id = models.BigIntegerField(null=True, blank=True)
     is_private = models.BooleanField(default=False)
@@ -96,9 +98,7 @@ class RepositoryAccess(models.Model):
 
     class Meta:
         verbose_name_plural = "repository access"
-        constraints = [
-            models.UniqueConstraint(fields=["repository", "user"], name="access_unique")
-        ]
+        constraints = [models.UniqueConstraint(fields=["repository", "user"], name="access_unique")]
 
     def __str__(self) -> str:
         return f"{self.user} {self.level} {self.repository}"

@@ -23,7 +23,6 @@ from repositories.git.errors import (
 from repositories.git.mirror import (
     Branch,
     Heads,
-    create_origin,
     default_branch,
     ensure_mirror,
     is_valid_branch,
@@ -59,7 +58,6 @@ from repositories.git.store import (
     accept_checkpoint,
     borrowed_from,
     create_store,
-    is_safe_path,
     keep_ref,
 )
 from repositories.git.workspace import TreeLimits, build_base, prune_bases

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,35 +168,6 @@ def make_bare(path: Path) -> None:
     """Make an empty bare repository without template files (no hooks, no remarks)."""
     path.mkdir(parents=True)
     git("init", "--quiet", "--bare", "--template=", "--", str(path), git_dir=None)
-
-
-def create_origin(path: Path, files: Mapping[str, bytes]) -> str:
-    """Make a mirror that has no upstream: one commit of the given files on ``main``.
-
-    Made once; asked again it returns the first commit. Raises GitFailed for an unsafe path.
-    """
-    with locked(path, seconds=60):
-        if not _is_whole(path):
-            building = path.with_name(f".{path.name}.new")
-            shutil.rmtree(building, ignore_errors=True)
-            make_bare(building)
-            _import(building, files)
-            building.rename(path)
-    return resolve_commit(path, "main")
-
-
-def _import(path: Path, files: Mapping[str, bytes]) -> None:
-    parts = [
-        f"commit {UPSTREAM}main\ncommitter Async Coder <commits@asynccoder.invalid> "
-        f"{int(time.time())} +0000\ndata 5\nStart\n".encode()
-    ]
-    for name, content in sorted(files.items()):
-        quoted = name.replace("\\", "\\\\").replace('"', '\\"')
-        parts.append(
-            f'M 100644 inline "{quoted}"\ndata {len(content)}\n'.encode() + content + b"\n"
-        )
-    git("fast-import", "--quiet", "--done", git_dir=path, stdin=b"".join([*parts, b"done\n"]))
-    git("symbolic-ref", "HEAD", f"{UPSTREAM}main", git_dir=path)
 
 
 def _remove_leftovers(path: Path) -> None:

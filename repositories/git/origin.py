@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from repositories.git.command import git
-from repositories.git.errors import CheckpointBad
+from repositories.git.errors import CheckpointBad, GitFailed
 from repositories.git.mirror import make_bare
 from repositories.git.store import PackLimits, check_path
 
@@ -28,7 +28,10 @@ def create_origin(path: Path, files: Mapping[str, bytes]) -> str:
     """Make a bare repository with one commit of these files; return the commit.
 
     The same files make the same commit, so that it may be made again after a crash.
+    Raises GitFailed for a path that is not safe.
     """
+    if not all(is_safe_path(name) for name in files):
+        raise GitFailed("A file has a name that cannot be used.")
     path.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:

@@ -97,15 +97,6 @@ def borrowed_from(repository: Path) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def is_safe_path(path: str) -> bool:
-    """Tell whether a relative path may name a file of a tree."""
-    try:
-        check_path(path.encode(), depth=PackLimits().depth)
-    except (CheckpointBad, UnicodeEncodeError):
-        return False
-    return True
-
-
 def keep_ref(store: Path, name: str, commit: str) -> None:
     """Name a commit under ``refs/asynccoder/`` (such as ``checkpoints/12``)."""
     if not REF_NAME.fullmatch(name):
