@@ -1,0 +1,122 @@
+"""The fork server: one process group a run, and nothing is left when the worker dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from asynccoder.tests.processes import wait_for
+
+WORKER = """
+import os, sys, time
+from pathlib import Path
+from tasks.forkserver import ForkServer
+
+folder = Path(sys.argv[1])
+
+def run(name, generation):
+    if name == "quick":
+        (folder / "quick").write_text(str(generation))
+        return
+    if name == "broken":
+        raise RuntimeError("broken")
+    grandchild = os.fork()
+    (folder / f"{name}-{'child' if grandchild == 0 else 'run'}").write_text(str(os.getpid()))
+    time.sleep(600)
+
+server = ForkServer(run)
+server.start()
+print("ready", flush=True)
+for line in sys.stdin:
+    word, argument = line.split()
+    if word == "run":
+        pid, ended = server.spawn(argument, 7)
+        print("pid", pid, flush=True)
+        last = ended
+    elif word == "kill":
+        server.kill(int(argument))
+    elif word == "status":
+        print("status", last.result(20), flush=True)
+"""
+
+
+class Talk:
+    """A worker process of this test that obeys lines."""
+
+    def __init__(self, folder: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", WORKER, str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert self.hear() == ["ready"]
+
+    def say(self, line: str) -> None:
+        assert self.process.stdin
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def hear(self) -> list[str]:
+        assert self.process.stdout
+        return self.process.stdout.readline().split()
+
+    def ask(self, line: str) -> int:
+        self.say(line)
+        return int(self.hear()[1])
+
+    def __enter__(self) -> Talk:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe
+            pipe.close()
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+def pid_in(path: Path) -> int:
+    wait_for(lambda: path.exists() and path.read_text(), what=str(path))
+    return int(path.read_text())
+
+
+def test_a_run_ends_with_its_status(tmp_path: Path) -> None:
+    with Talk(tmp_path) as talk:
+        talk.ask("run quick")
+        assert talk.ask("status now") == 0
+        assert (tmp_path / "quick").read_text() == "7"
+        talk.ask("run broken")
+        assert os.waitstatus_to_exitcode(talk.ask("status now")) == 1
+
+
+def test_killing_a_run_ends_its_group_and_no_other(tmp_path: Path) -> None:
+    with Talk(tmp_path) as talk:
+        talk.ask("run other")
+        pid = talk.ask("run mine")
+        child = pid_in(tmp_path / "mine-child")
+        talk.say(f"kill {pid}")
+        assert os.waitstatus_to_exitcode(talk.ask("status now")) == -signal.SIGKILL
+        wait_for(lambda: not is_alive(child), what="the run's child ends")
+        assert is_alive(pid_in(tmp_path / "other-run"))
+
+
+def test_nothing_is_left_after_kill_9_of_the_worker(tmp_path: Path) -> None:
+    with Talk(tmp_path) as talk:
+        talk.ask("run mine")
+        run = pid_in(tmp_path / "mine-run")
+        assert is_alive(run)
+        talk.process.kill()
+        wait_for(lambda: not is_alive(run), what="the run ends with its worker")
