@@ -88,7 +88,7 @@ migrations:
 
 deploy:
 	@echo "check --deploy"
-	@$(SCRATCH) ENVIRONMENT=production PUBLIC_URL=https://coder.example.org ALLOWED_HOSTS=coder.example.org \
+	@$(SCRATCH) ENVIRONMENT=production PUBLIC_URL=https://coder.example.org ALLOWED_HOSTS=coder.example.org BEHIND_TLS_PROXY=true \
 		$(BIN)/python manage.py check --deploy --fail-level WARNING
 
 templates:
