@@ -24,6 +24,13 @@ class RepositoryQuerySet(models.QuerySet["Repository"]):
     def active(self) -> RepositoryQuerySet:
         return self.filter(is_active=True)
 
+    def matching(self, text: str) -> RepositoryQuerySet:
+        """Return those with the text in their name or description; all for no text."""
+        text = text.strip()
+        if not text:
+            return self
+        return self.filter(Q(full_name__icontains=text) | Q(description__icontains=text))
+
 
 class Repository(models.Model):
     """A git repository that tasks may work on."""

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from django.urls import URLPattern
+from django.urls import URLPattern, path
+
+from repositories import views
 
 app_name = "repositories"
-urlpatterns: list[URLPattern] = []
+urlpatterns: list[URLPattern] = [
+    path("repositories/", views.index, name="list"),
+    path("repositories/add/", views.add, name="add"),
+    path("repositories/<uuid:repository_id>/remove/", views.remove, name="remove"),
+]

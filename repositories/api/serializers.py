@@ -1,0 +1,63 @@
+"""Shapes of repositories and what it takes to connect one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+
+from repositories.models import Repository
+
+
+class RepositorySerializer(serializers.ModelSerializer[Repository]):
+    """A repository; ``url`` is where people look at it, ``clone_url`` where it is fetched from."""
+
+    url = serializers.SerializerMethodField()
+    clone_url = serializers.CharField(source="url")
+    has_credential = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Repository
+        fields = [
+            "id",
+            "github_id",
+            "name",
+            "full_name",
+            "description",
+            "kind",
+            "is_private",
+            "default_branch",
+            "language",
+            "url",
+            "clone_url",
+            "has_credential",
+            "setup_command",
+            "check_commands",
+            "is_active",
+            "size_bytes",
+            "synced_at",
+            "sync_error",
+            "created_at",
+            "updated_at",
+        ]
+        read_only_fields = fields
+
+    def get_url(self, repository: Repository) -> str:
+        return repository.web_url or repository.url
+
+    def get_has_credential(self, repository: Repository) -> bool:
+        return bool(repository.sealed_credential)
+
+
+class ConnectSerializer(serializers.Serializer[Any]):
+    """``username`` and ``token`` are the credential of a private repository; never returned."""
+
+    url = serializers.CharField(max_length=500)
+    name = serializers.CharField(max_length=100, required=False, default="", allow_blank=True)
+    default_branch = serializers.CharField(
+        max_length=255, required=False, default="", allow_blank=True
+    )
+    username = serializers.CharField(max_length=200, required=False, default="", allow_blank=True)
+    token = serializers.CharField(
+        max_length=800, required=False, default="", allow_blank=True, write_only=True
+    )

@@ -1,0 +1,76 @@
+"""The pages of repositories."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from accounts.models import User
+from asynccoder.lib.errors import AppError
+from repositories import connect
+from repositories.forms import ConnectForm
+from repositories.models import Repository
+
+MOST_ROWS = 200
+
+
+def _user(request: HttpRequest) -> User:
+    if not isinstance(request.user, User):
+        raise PermissionDenied
+    return request.user
+
+
+@require_GET
+@login_required
+def index(request: HttpRequest) -> HttpResponse:
+    visible = Repository.objects.visible_to(_user(request)).active().select_related("owner")
+    context = {"repositories": visible[:MOST_ROWS], "section": "repositories"}
+    return render(request, "repositories/list.html", context)
+
+
+@require_http_methods(["GET", "POST"])
+@login_required
+def add(request: HttpRequest) -> HttpResponse:
+    """Show the form; on POST reach the repository and save it, or say what is wrong."""
+    if not _user(request).can_work:
+        raise PermissionDenied
+    form = ConnectForm(request.POST or None)
+    if request.method == "POST" and form.is_valid() and _connected(request, form):
+        return redirect("repositories:list")
+    context = {"form": form, "section": "repositories"}
+    return render(request, "repositories/add.html", context, status=422 if form.errors else 200)
+
+
+def _connected(request: HttpRequest, form: ConnectForm) -> bool:
+    names = ("url", "name", "default_branch")
+    try:
+        repository = connect.connect_repository(
+            owner=_user(request),
+            credential=form.credential(),
+            **{name: form.cleaned_data[name] for name in names},
+        )
+    except AppError as error:
+        field = error.details.get("field")
+        form.add_error(field if field in form.fields else None, error.message)
+        return False
+    messages.success(request, f"{repository.full_name} is connected.")
+    return True
+
+
+@require_POST
+@login_required
+def remove(request: HttpRequest, repository_id: uuid.UUID) -> HttpResponse:
+    user = _user(request)
+    visible = Repository.objects.visible_to(user).active()
+    repository = get_object_or_404(visible, pk=repository_id)
+    if not user.can_work or not (user.is_admin or repository.owner_id == user.pk):
+        raise PermissionDenied
+    connect.disconnect_repository(repository)
+    messages.success(request, f"{repository.full_name} is disconnected.")
+    return redirect("repositories:list")
