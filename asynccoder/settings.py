@@ -6,9 +6,13 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+import django_stubs_ext
 import environ
 
 from asynccoder import redis_server
+
+# Lets classes of Django carry type parameters at run time, as they do for the type checker.
+django_stubs_ext.monkeypatch()
 
 env = environ.Env()
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -78,7 +82,10 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "asynccoder.middleware.RequestId",
+    "asynccoder.middleware.SecurityHeaders",
     "django.middleware.security.SecurityMiddleware",
+    "asynccoder.middleware.ApiRequest",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -149,9 +156,16 @@ SESSION_COOKIE_NAME = "async_coder_session"
 SESSION_COOKIE_SECURE = IS_HTTPS
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_SECURE = IS_HTTPS
+AUTHENTICATION_BACKENDS = ["accounts.authentication.EmailOrUsername"]
 JWT_SECRET = own_secret("JWT_SECRET")
 JWT_ACCESS_SECONDS = env.int("JWT_ACCESS_SECONDS", default=3600)
 JWT_REFRESH_SECONDS = env.int("JWT_REFRESH_SECONDS", default=30 * 24 * 3600)
+SIMPLE_JWT = {
+    "ALGORITHM": "HS256",
+    "SIGNING_KEY": JWT_SECRET,
+    "ISSUER": "async-coder",
+    "AUDIENCE": "async-coder",
+}
 FIELD_ENCRYPTION_KEYS = env.list("FIELD_ENCRYPTION_KEYS", default=[]) or [
     f"own:{own_secret('FIELD_ENCRYPTION_KEY', length=32)}"
 ]
@@ -171,10 +185,11 @@ SECURE_REFERRER_POLICY = "same-origin"
 SECURE_HSTS_SECONDS = 31_536_000 if IS_HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = IS_HTTPS
 SECURE_HSTS_PRELOAD = IS_HTTPS
-SECURE_SSL_REDIRECT = False
-SECURE_PROXY_SSL_HEADER = (
-    ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("BEHIND_TLS_PROXY", default=False) else None
-)
+# Only a proxy that says which requests came over TLS lets us send the others there.
+BEHIND_TLS_PROXY = env.bool("BEHIND_TLS_PROXY", default=False)
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_TLS_PROXY else None
+SECURE_SSL_REDIRECT = IS_HTTPS and BEHIND_TLS_PROXY
+SECURE_REDIRECT_EXEMPT = [r"^health/?$", r"^ready/?$", r"^metrics/?$", r"^api/health(/|$)"]
 X_FRAME_OPTIONS = "DENY"
 
 # --- Static files -------------------------------------------------------------------------------
@@ -190,8 +205,52 @@ MEDIA_ROOT = VAR_DIR / "files"
 
 # --- REST ---------------------------------------------------------------------------------------
 REST_FRAMEWORK: dict[str, Any] = {
+    "DEFAULT_RENDERER_CLASSES": ["asynccoder.api.dialects.DialectRenderer"],
+    "DEFAULT_PARSER_CLASSES": [
+        "asynccoder.api.dialects.JSONBody",
+        "asynccoder.api.dialects.FormBody",
+    ],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "asynccoder.api.dialects.AlwaysJSON",
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "accounts.authentication.BearerToken",
+        "accounts.authentication.AccessKeyHeader",
+        "accounts.authentication.SessionCookie",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": [
+        "rest_framework.permissions.IsAuthenticated",
+        "asynccoder.api.permissions.CanWork",
+        "asynccoder.api.permissions.InScope",
+    ],
+    "DEFAULT_THROTTLE_CLASSES": ["asynccoder.api.limits.Limits"],
+    "DEFAULT_PAGINATION_CLASS": "asynccoder.api.pagination.Pages",
     "EXCEPTION_HANDLER": "asynccoder.api.errors.handle",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+    "TEST_REQUEST_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+}
+REQUEST_MAX_BYTES = env.int("REQUEST_MAX_BYTES", default=10 * 1024**2)
+
+# --- Rate limits (contract, section 5) ----------------------------------------------------------
+RATELIMIT_ENABLE = env.bool("RATELIMIT_ENABLE", default=True)
+# Proxies of ours in front of the server; the address that the outermost one wrote is the client's.
+NUM_PROXIES = env.int("NUM_PROXIES", default=0)
+RATE_LIMITS: dict[str, Any] = {
+    # Per address and account together; the other two hold for an address or an account alone.
+    "authentication": env.str("RATE_AUTHENTICATION", default="5/15m"),
+    "authentication_address": env.str("RATE_AUTHENTICATION_ADDRESS", default="50/15m"),
+    "authentication_account": env.str("RATE_AUTHENTICATION_ACCOUNT", default="50/15m"),
+    "general": env.str("RATE_GENERAL", default="100/15m"),
+    "anonymous": env.str("RATE_ANONYMOUS", default="10/15m"),
+    "plans": {
+        "free": env.str("RATE_PLAN_FREE", default="100/1h"),
+        "pro": env.str("RATE_PLAN_PRO", default="1000/1h"),
+        "enterprise": env.str("RATE_PLAN_ENTERPRISE", default="10000/1h"),
+    },
+    "work": env.str("RATE_WORK", default="60/1m"),
+    "build_create": env.str("RATE_BUILD_CREATE", default="10/1m"),
+    "analysis_create": env.str("RATE_ANALYSIS_CREATE", default="5/1m"),
+    "task_create": env.str("RATE_TASK_CREATE", default="10/1h"),
+    "webhook": env.str("RATE_WEBHOOK", default="1000/1h"),
 }
 
 # --- Where users' URLs may lead -----------------------------------------------------------------
@@ -200,6 +259,7 @@ LOCAL_REPOSITORIES = env.list(
     "LOCAL_REPOSITORIES",
     default=[],
 )
+GITHUB_URL = env.str("GITHUB_URL", default="https://github.com").rstrip("/")
 REPOSITORY_MAX_BYTES = env.int("REPOSITORY_MAX_BYTES", default=1024**3)
 
 # --- Money (1 credit = US$0.01 of model price; a millionth of it is the unit inside) -----------
@@ -261,14 +321,21 @@ SANDBOX_TMP_BYTES = env.int("SANDBOX_TMP_BYTES", default=256 * 1024**2)
 # --- Ways up: names that lower layers may call by (house-style, section 3) ----------------------
 UPCALLS: dict[str, str] = {
     "account_created": "billing.accounts.on_account_created",
+    "credits_of": "billing.accounts.credits_of",
 }
 
 # --- Logs ---------------------------------------------------------------------------------------
 LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
+LOG_FORMAT = env.str("LOG_FORMAT", default="plain")
 LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "formatters": {
+        "plain": {"()": "asynccoder.lib.logs.Plain"},
+        "json": {"()": "asynccoder.lib.logs.Json"},
+    },
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
+    # Django's own handlers would write the same line again, without the mask.
+    "loggers": {"django": {"handlers": [], "propagate": True}},
 }
