@@ -1,0 +1,84 @@
+"""Steps of the built-in engine: each is journalled, and its outcome is JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.agent.ports import Bench, ToolResult
+from tasks.analysis.base import Measured, Measurement, Unmeasured, from_json, to_json
+
+
+def compute(
+    bench: Bench,
+    name: str,
+    arguments: Mapping[str, Any],
+    effect: Callable[[], Any],
+    *,
+    summary: str,
+    changes: bool = False,
+) -> Any:
+    """Run a step whose effect gives JSON data. Raises Unmeasured, also again on resume."""
+
+    def journalled() -> ToolResult:
+        try:
+            return ToolResult(json.dumps({"data": effect()}), summary=summary)
+        except Unmeasured as reason:
+            said = json.dumps({"unmeasured": str(reason)})
+            return ToolResult(said, is_error=True, summary=f"{summary}: {reason}")
+
+    result = bench.journal.tool_call(
+        name=name,
+        arguments=json.dumps(arguments, sort_keys=True),
+        changes=changes,
+        effect=journalled,
+    )
+    outcome = json.loads(result.text)
+    if "unmeasured" in outcome:
+        raise Unmeasured(outcome["unmeasured"])
+    return outcome["data"]
+
+
+def measure(bench: Bench, name: str, title: str, effect: Callable[[], Measurement]) -> Measurement:
+    """Run an analyser as a step."""
+
+    def journalled() -> ToolResult:
+        measurement = effect()
+        text = to_json(measurement)
+        if isinstance(measurement, Measured):
+            return ToolResult(text, summary=f"{title}: {_count(measurement)}")
+        return ToolResult(text, summary=f"{title}: not measured, {measurement.reason}")
+
+    result = bench.journal.tool_call(name=name, arguments="{}", changes=False, effect=journalled)
+    return from_json(result.text)
+
+
+def _count(measurement: Measured) -> str:
+    if "percent" in measurement.figures and not measurement.findings:
+        return f"{measurement.figures['percent']} %"
+    count = measurement.figures["count"]
+    return f"{count} finding{'' if count == 1 else 's'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Checklist:
+    """The plan that people see, and the share of it that is done."""
+
+    bench: Bench
+    titles: Sequence[str]
+    start: int = 10
+    """The progress in percent at which the first item begins."""
+    end: int = 95
+
+    def begin(self, index: int) -> None:
+        """Show that an item has begun, and with it that those before are done."""
+        states = ["done"] * index + ["in_progress"] + ["pending"] * (len(self.titles) - index - 1)
+        self.bench.set_plan(list(zip(self.titles, states, strict=True)))
+        percent = self.start + (self.end - self.start) * index // len(self.titles)
+        self.bench.set_progress(percent, self.titles[index])
+
+    def finish(self) -> None:
+        self.bench.set_plan([(title, "done") for title in self.titles])
+        self.bench.set_progress(self.end, "Done")
