@@ -3,17 +3,57 @@
 from __future__ import annotations
 
 import uuid
+from datetime import datetime
 from typing import Any, ClassVar
 
-from django.contrib.auth.models import AbstractUser, UserManager
+from django.contrib.auth import models as auth
+from django.contrib.auth.models import AbstractUser
 from django.db import models
+from django.db.models import Q
 from django.db.models.functions import Lower
+from django.utils import timezone
+from django.utils.crypto import salted_hmac
 
 
 class Role(models.TextChoices):
     VIEWER = "viewer", "Viewer"
     USER = "user", "User"
     ADMIN = "admin", "Administrator"
+
+
+READING = ("build:read", "analysis:read", "task:read")
+WORKING = (
+    "build:create",
+    "build:cancel",
+    "analysis:create",
+    "analysis:cancel",
+    "task:create",
+    "task:cancel",
+)
+PERMISSIONS: dict[str, tuple[str, ...]] = {
+    Role.VIEWER: READING,
+    Role.USER: (*READING, *WORKING),
+    Role.ADMIN: (*READING, *WORKING),
+}
+
+
+class UserManager(auth.UserManager["User"]):
+    use_in_migrations = False
+
+    def create_superuser(
+        self, username: str, email: str | None = None, password: str | None = None, **values: Any
+    ) -> User:
+        """Create an account that opens the Django admin and has the role ``admin``."""
+        values.setdefault("role", Role.ADMIN)
+        return super().create_superuser(username, email, password, **values)
+
+    def named(self, identity: str) -> User | None:
+        """Return the account of an e-mail address or, if there is none, of a user name."""
+        for field in ("email__iexact", "username__iexact"):
+            user = self.filter(**{field: identity}).first()
+            if user is not None:
+                return user
+        return None
 
 
 class User(AbstractUser):
@@ -43,7 +83,7 @@ class User(AbstractUser):
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
-    objects: ClassVar[UserManager[User]] = UserManager()
+    objects: ClassVar[UserManager] = UserManager()
     REQUIRED_FIELDS: ClassVar[list[str]] = ["email"]
 
     class Meta(AbstractUser.Meta):  # type: ignore[name-defined,misc] # AbstractUser.Meta is dynamic
@@ -70,6 +110,16 @@ class User(AbstractUser):
         """Tell whether the account may create and cancel (a viewer only reads)."""
         return self.is_active and (self.role != Role.VIEWER or self.is_superuser)
 
+    @property
+    def permissions(self) -> list[str]:
+        """Return what the role may do, as seed 2 names it; it informs, the row decides."""
+        return list(PERMISSIONS[Role.ADMIN if self.is_superuser else self.role])
+
+    def token_mark(self) -> str:
+        """Return the mark that tokens carry: another after a new password or a raised version."""
+        value = f"{self.token_version}:{self.password}"
+        return salted_hmac("accounts.token_mark", value, algorithm="sha256").hexdigest()[:24]
+
 
 class FeedEvent(models.Model):
     """One event of a user's feed (``/ws``); ``sequence`` has no gaps within a user."""
@@ -95,6 +145,9 @@ class TokenFamily(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="token_families")
+    session_key = models.CharField(
+        max_length=40, blank=True, editable=False, help_text="The session that began with it."
+    )
     user_agent = models.CharField(max_length=300, blank=True)
     address = models.GenericIPAddressField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -127,6 +180,17 @@ class RefreshToken(models.Model):
         return str(self.jti)
 
 
+class AccessKeyQuerySet(models.QuerySet["AccessKey"]):
+    def visible_to(self, user: User | auth.AnonymousUser) -> AccessKeyQuerySet:
+        """Return the user's own keys: nobody manages another's."""
+        return self.filter(user=user) if user.is_authenticated else self.none()
+
+    def usable(self) -> AccessKeyQuerySet:
+        """Return the keys that are neither revoked nor expired, of active accounts."""
+        alive = Q(expires_at__isnull=True) | Q(expires_at__gt=timezone.now())
+        return self.filter(alive, revoked_at__isnull=True, user__is_active=True)
+
+
 class AccessKey(models.Model):
     """A platform API key (``X-API-Key``): shown once, kept as a hash."""
 
@@ -141,8 +205,15 @@ class AccessKey(models.Model):
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
     revoked_at = models.DateTimeField(null=True, blank=True)
 
+    objects: ClassVar[Any] = AccessKeyQuerySet.as_manager()
+
     class Meta:
         ordering = ["-created_at"]
 
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix}…)"
+
+    def revoke(self, *, at: datetime) -> None:
+        """End the key for ever; a key that is revoked already keeps its time."""
+        AccessKey.objects.filter(pk=self.pk, revoked_at__isnull=True).update(revoked_at=at)
+        self.refresh_from_db()

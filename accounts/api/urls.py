@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
-from django.urls import URLPattern
+from django.urls import URLPattern, path
 
-v1: list[URLPattern] = []
+from accounts.api import views
+
+_shared: list[URLPattern] = [
+    path("auth/register", views.Register.as_view()),
+    path("auth/login", views.Login.as_view()),
+    path("auth/refresh", views.Refresh.as_view()),
+    path("auth/logout", views.Logout.as_view()),
+    path("users/me", views.Profile.as_view()),
+]
+
+v1: list[URLPattern] = [
+    *_shared,
+    path("users/profile", views.Profile.as_view()),
+    path("access-keys", views.AccessKeys.as_view({"get": "list", "post": "create"})),
+    path("access-keys/<uuid:key_id>", views.AccessKeys.as_view({"delete": "revoke"})),
+]
 """Mounted under /api/v1/ (plain dialect)."""
 
-envelope: list[URLPattern] = []
+envelope: list[URLPattern] = [*_shared]
 """Mounted under /api/ (envelope dialect)."""
+
+plain: list[URLPattern] = [path("auth/login", views.Login.as_view())]
+"""Mounted at the root (seed 2)."""

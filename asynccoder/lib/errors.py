@@ -1,11 +1,13 @@
 """The errors of the platform. This module knows no Django.
 
 AppError              VALIDATION_ERROR        400   the message is safe to show
+├── NotSignedIn       UNAUTHORIZED            401
 ├── NotAllowed        FORBIDDEN               403
 ├── NotFound          RESOURCE_NOT_FOUND      404
 ├── Conflict          CONFLICT                409   TaskFinished, ...
 ├── OutOfCredit       INSUFFICIENT_CREDITS    402
 ├── TooLarge          PAYLOAD_TOO_LARGE       413
+├── LimitReached      RATE_LIMIT_EXCEEDED     429   too many requests
 ├── RunFailed         its own code             -    the user's side: CloneFailed, CommandTimedOut, ...
 └── TryAgain          SERVICE_UNAVAILABLE     503   a foreign service is busy or absent; a run is parked
 anything else         INTERNAL_ERROR          500   our bug: logged, generic text shown
@@ -32,6 +34,13 @@ class AppError(Exception):
     @property
     def message(self) -> str:
         return str(self)
+
+
+class NotSignedIn(AppError):
+    """Sign in to do this."""
+
+    code = "UNAUTHORIZED"
+    status = 401
 
 
 class NotAllowed(AppError):
@@ -67,6 +76,17 @@ class TooLarge(AppError):
 
     code = "PAYLOAD_TOO_LARGE"
     status = 413
+
+
+class LimitReached(AppError):
+    """Too many requests; try again later."""
+
+    code = "RATE_LIMIT_EXCEEDED"
+    status = 429
+
+    def __init__(self, message: str = "", *, retry_after: float = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class RunFailed(AppError):

@@ -40,7 +40,8 @@ def _enter() -> None:
     run = _run_folder()
     worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
     var_dir = run / worker
-    var_dir.mkdir(exist_ok=True, mode=0o755)
+    # Whitenoise warns of a folder of static files that does not exist.
+    (var_dir / "static").mkdir(exist_ok=True, parents=True, mode=0o755)
     os.environ |= {
         "ENV_FILE": os.devnull,
         "ENVIRONMENT": "test",

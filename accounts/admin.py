@@ -1,0 +1,153 @@
+"""Accounts in the Django admin. Keys and tokens can be ended here, never seen or made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+
+from accounts import tokens
+from accounts.models import AccessKey, FeedEvent, RefreshToken, TokenFamily, User
+
+if TYPE_CHECKING:
+    # Django's own classes are generic for the type checker only.
+    KeyAdminBase = admin.ModelAdmin[AccessKey]
+    AnyAdminBase = admin.ModelAdmin[Model]
+else:
+    KeyAdminBase = AnyAdminBase = admin.ModelAdmin
+
+
+@admin.register(User)
+class UserAdmin(DjangoUserAdmin):
+    list_display = ["username", "email", "role", "plan", "is_active", "is_staff", "created_at"]
+    list_filter = ["role", "plan", "is_active", "is_staff", "created_at"]
+    search_fields = ["=id", "username", "email", "display_name"]
+    ordering = ["-created_at"]
+    date_hierarchy = "created_at"
+    readonly_fields = [
+        "id",
+        "token_version",
+        "event_sequence",
+        "running_tasks",
+        "last_login",
+        "created_at",
+        "updated_at",
+    ]
+    fieldsets = [
+        (None, {"fields": ["id", "username", "email", "password"]}),
+        ("Profile", {"fields": ["display_name", "avatar_url", "theme"]}),
+        ("Rights", {"fields": ["role", "is_active", "is_staff", "is_superuser", "groups"]}),
+        ("Plan", {"fields": ["plan", "concurrent_tasks", "running_tasks"]}),
+        (
+            "State",
+            {
+                "fields": [
+                    "token_version",
+                    "event_sequence",
+                    "last_login",
+                    "created_at",
+                    "updated_at",
+                ]
+            },
+        ),
+    ]
+    add_fieldsets = [
+        (
+            None,
+            {"fields": ["username", "email", "role", "usable_password", "password1", "password2"]},
+        )
+    ]
+    actions = ["end_tokens"]
+
+    @admin.action(description="End every token and key session of the chosen accounts")
+    def end_tokens(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        for user in queryset:
+            tokens.revoke_all(user)
+        self.message_user(request, f"The tokens of {len(queryset)} accounts are ended.")
+
+
+class ReadOnly(AnyAdminBase):
+    """Rows that only the platform writes."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(FeedEvent)
+class FeedEventAdmin(ReadOnly):
+    list_display = ["created_at", "user", "sequence", "event"]
+    list_filter = ["event", "created_at"]
+    list_select_related = ["user"]
+    search_fields = ["user__username", "user__email"]
+
+
+@admin.register(TokenFamily)
+class TokenFamilyAdmin(ReadOnly):
+    list_display = ["user", "created_at", "address", "user_agent", "expires_at", "revoked_at"]
+    list_filter = ["revoked_at", "created_at"]
+    list_select_related = ["user"]
+    search_fields = ["=id", "user__username", "user__email", "address"]
+    exclude = ["session_key"]
+    actions = ["revoke"]
+
+    @admin.action(description="End the chosen sign-ins", permissions=["view"])
+    def revoke(self, request: HttpRequest, queryset: QuerySet[TokenFamily]) -> None:
+        for family in queryset:
+            tokens.revoke(family)
+
+
+@admin.register(RefreshToken)
+class RefreshTokenAdmin(ReadOnly):
+    list_display = ["family", "created_at", "used_at"]
+    list_filter = ["created_at"]
+    list_select_related = ["family"]
+    search_fields = ["=family__id", "family__user__username"]
+    # The id of an unused refresh token is no secret alone, but nobody needs to see it.
+    fields = ["family", "created_at", "used_at"]
+
+
+@admin.register(AccessKey)
+class AccessKeyAdmin(KeyAdminBase):
+    list_display = [
+        "name",
+        "user",
+        "prefix",
+        "created_at",
+        "last_used_at",
+        "expires_at",
+        "revoked_at",
+    ]
+    list_filter = ["revoked_at", "created_at"]
+    list_select_related = ["user"]
+    search_fields = ["name", "prefix", "user__username", "user__email"]
+    fields = [
+        "user",
+        "name",
+        "prefix",
+        "scopes",
+        "created_at",
+        "expires_at",
+        "last_used_at",
+        "revoked_at",
+    ]
+    readonly_fields = fields
+    actions = ["revoke"]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    @admin.action(description="Revoke the chosen keys")
+    def revoke(self, request: HttpRequest, queryset: QuerySet[AccessKey]) -> None:
+        now = timezone.now()
+        for key in queryset:
+            key.revoke(at=now)

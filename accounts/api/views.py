@@ -1,0 +1,164 @@
+"""Sign up, in and out; the own profile; access keys."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, cast
+
+from django.contrib.auth import SESSION_KEY, authenticate
+from django.contrib.auth.models import update_last_login
+from django.shortcuts import get_object_or_404
+from django.utils import timezone
+from rest_framework import mixins
+from rest_framework.permissions import AllowAny, BasePermission, IsAuthenticated
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+from rest_framework.viewsets import GenericViewSet
+
+from accounts import keys, profile, tokens
+from accounts.api.serializers import (
+    AccessKeySerializer,
+    LoginSerializer,
+    ProfileSerializer,
+    RefreshSerializer,
+    RegistrationSerializer,
+    UserSerializer,
+)
+from accounts.errors import BadCredentials, NoSession
+from accounts.models import AccessKey, TokenFamily, User
+from accounts.registration import register
+from asynccoder.api.limits import client_address
+from asynccoder.api.permissions import InScope
+from asynccoder.lib.errors import TryAgain
+
+
+class OpenView(APIView):
+    """A route for whoever has no credential yet; one that is sent is not looked at."""
+
+    authentication_classes = ()
+    permission_classes = (AllowAny,)
+
+
+class Register(OpenView):
+    def post(self, request: Request) -> Response:
+        serializer = RegistrationSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        return Response(_signed_in(request, register(**serializer.validated_data)), status=201)
+
+
+class Login(OpenView):
+    """Sign in with an e-mail address or a user name; the same at three addresses."""
+
+    def post(self, request: Request) -> Response:
+        if "clerk_token" in request.data:
+            raise TryAgain("Signing in with Clerk needs the settings CLERK_ISSUER, CLERK_JWKS_URL.")
+        serializer = LoginSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        given = serializer.validated_data
+        user = authenticate(
+            request._request, username=given["identity"], password=given["password"]
+        )
+        if not isinstance(user, User):
+            raise BadCredentials
+        return Response(_signed_in(request, user))
+
+
+class Refresh(OpenView):
+    """Trade a refresh token for the next pair; both clients' names for the tokens are answered."""
+
+    def post(self, request: Request) -> Response:
+        serializer = RefreshSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        _, pair = tokens.rotate(serializer.validated_data["refresh_token"])
+        return Response({"token": pair.access, **_pair(pair)})
+
+
+class Logout(APIView):
+    """End the sign-in that the presented credential belongs to."""
+
+    permission_classes = (IsAuthenticated, InScope)
+
+    def post(self, request: Request) -> Response:
+        if isinstance(request.auth, AccessKey):
+            raise NoSession
+        session = request._request.session
+        if isinstance(request.auth, TokenFamily):
+            tokens.revoke(request.auth)
+        elif session.session_key:
+            for family in TokenFamily.objects.filter(session_key=session.session_key):
+                tokens.revoke(family)
+        if session.get(SESSION_KEY) == str(request.user.pk):
+            session.flush()
+        return Response({"message": "Logged out successfully"})
+
+
+class Profile(APIView):
+    """The own account, for every role."""
+
+    permission_classes = (IsAuthenticated, InScope)
+
+    def get(self, request: Request) -> Response:
+        return Response(UserSerializer(request.user).data)
+
+    def put(self, request: Request) -> Response:
+        serializer = ProfileSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        user = profile.edit(cast("User", request.user), **serializer.validated_data)
+        return Response(UserSerializer(user).data)
+
+
+class NotByAccessKey(BasePermission):
+    """A key that leaked must not make others or end those that could replace it."""
+
+    message = "Access keys are managed with a token or a session, not with a key."
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        return not isinstance(request.auth, AccessKey)
+
+
+class AccessKeys(mixins.ListModelMixin, GenericViewSet[AccessKey]):
+    """The own access keys, for every role: a key can do no more than its account."""
+
+    permission_classes = (IsAuthenticated, NotByAccessKey)
+    serializer_class = AccessKeySerializer
+    plural = "access_keys"
+
+    def get_queryset(self) -> Any:
+        return AccessKey.objects.visible_to(self.request.user)
+
+    def create(self, request: Request) -> Response:
+        serializer = self.get_serializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        key, text = keys.create(user=cast("User", request.user), **serializer.validated_data)
+        return Response({**self.get_serializer(key).data, "key": text}, status=201)
+
+    def revoke(self, request: Request, key_id: uuid.UUID) -> Response:
+        key: AccessKey = get_object_or_404(self.get_queryset(), pk=key_id)
+        key.revoke(at=timezone.now())
+        return Response({"message": "Access key revoked"})
+
+
+def _signed_in(request: Request, user: User) -> dict[str, Any]:
+    """Begin a family for the user and return the body that every sign-in answers with."""
+    update_last_login(None, user)
+    pair = tokens.begin(
+        user,
+        address=_address(request),
+        user_agent=request.headers.get("User-Agent", ""),
+    )
+    return {**_pair(pair), "user": UserSerializer(user).data}
+
+
+def _pair(pair: tokens.Pair) -> dict[str, Any]:
+    return {
+        "access_token": pair.access,
+        "refresh_token": pair.refresh,
+        "token_type": "bearer",
+        "expires_in": pair.expires_in,
+    }
+
+
+def _address(request: Request) -> str | None:
+    address = client_address(request._request)
+    return None if address == "unknown" else address
