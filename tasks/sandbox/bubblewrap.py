@@ -16,12 +16,10 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
-from pathlib import PurePosixPath
 from typing import Any, Self
 
 from tasks.sandbox import launch
 from tasks.sandbox.base import (
-    WORKSPACE,
     Command,
     CommandResult,
     Limits,
@@ -30,7 +28,7 @@ from tasks.sandbox.base import (
     Workspace,
 )
 from tasks.sandbox.channel import Channel, sealed_memory, sized_memory
-from tasks.sandbox.execution import Execution, Surroundings
+from tasks.sandbox.execution import Execution, Surroundings, inside
 from tasks.sandbox.flags import HOME, Plan
 from tasks.sandbox.orphans import Owner
 from tasks.sandbox.toolchain import Toolchain
@@ -80,6 +78,8 @@ class Bubblewrap:
 
         Raises SandboxLost, and whatever ``on_output`` raises once the command is ended.
         """
+        if not command.argv:
+            raise ValueError("a command needs at least a program")
         with self._turn:
             around = self._alive()
             self._forget_stops(around)
@@ -92,7 +92,7 @@ class Bubblewrap:
     def read(self, path: str, *, limit: int = 10 * 1024**2) -> bytes:
         """Return a regular file's bytes; links are followed inside the sandbox, never outside."""
         with sized_memory(limit) as memory:
-            size = self._ask("read", {"path": _inside(path), "limit": limit}, memory)
+            size = self._ask("read", {"path": inside(path), "limit": limit}, memory)
             if not 0 <= size <= limit:
                 self._end()
                 raise SandboxLost("the sandbox answered nonsense")
@@ -101,7 +101,7 @@ class Bubblewrap:
     def write(self, path: str, content: bytes) -> None:
         """Write a file, making its folders. Raises PermissionError where it is read-only."""
         with sealed_memory(content) as memory:
-            self._ask("write", {"path": _inside(path)}, memory)
+            self._ask("write", {"path": inside(path)}, memory)
 
     def stop(self) -> None:
         """End the command that runs now as "cancelled"; with none running, do nothing.
@@ -196,10 +196,6 @@ class Bubblewrap:
         }
 
 
-def _inside(path: str) -> str:
-    return str(PurePosixPath(WORKSPACE, path))
-
-
 def _is_readable(fd: int, seconds: float) -> bool:
     poller = select.poll()
     poller.register(fd, select.POLLIN)
@@ -236,7 +232,7 @@ def _complaint(process: subprocess.Popen[bytes]) -> str:
 def explain(complaint: str) -> str:
     """Say what an operator can do about bubblewrap's complaint."""
     hints = {
-        "creat": "this machine does not let programs make user namespaces",
+        "namespace": "this machine does not let programs make user namespaces",
         "uid map": "this machine does not let programs make user namespaces",
         "RTM_NEWADDR": "AppArmor restricts user namespaces here (kernel.apparmor_restrict_unprivileged_userns)",
         "mount proc": "the container hides parts of /proc, so that no new one can be mounted",
@@ -250,13 +246,16 @@ def explain(complaint: str) -> str:
 
 
 def _kill(handle: int) -> None:
+    """Kill the init and wait for it: it ends last of its namespace's processes."""
     with contextlib.suppress(ProcessLookupError):
         signal.pidfd_send_signal(handle, signal.SIGKILL)
+    _is_readable(handle, END_SECONDS)
 
 
 def _collect(process: subprocess.Popen[bytes]) -> None:
-    """End bubblewrap and wait for it; by then the whole namespace is gone."""
-    process.kill()
+    """End bubblewrap, and a child of it that is still setting up, and wait for it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(END_SECONDS)
     if process.stderr is not None:

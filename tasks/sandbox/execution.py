@@ -8,8 +8,9 @@ import selectors
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
-from tasks.sandbox.base import Command, CommandResult, Limits, SandboxLost
+from tasks.sandbox.base import WORKSPACE, Command, CommandResult, Limits, SandboxLost
 from tasks.sandbox.channel import Channel, sealed_memory
 from tasks.sandbox.output import HeadAndTail
 from tasks.sandbox.watch import Watch
@@ -79,7 +80,7 @@ class Execution:
         with contextlib.ExitStack() as ends, _standard_input(command.stdin) as given:
             output, output_end = _pipe(stack, ends)
             errors, errors_end = _pipe(stack, ends) if command.errors_apart else (-1, output_end)
-            fields = {"argv": list(command.argv), "env": env, "cwd": command.cwd}
+            fields = {"argv": list(command.argv), "env": env, "cwd": inside(command.cwd)}
             channel.request("run", fields, (given, output_end, errors_end))
         self._selector.register(output, selectors.EVENT_READ, self._read_output)
         if command.errors_apart:
@@ -173,6 +174,11 @@ def _pipe(readers: contextlib.ExitStack, writers: contextlib.ExitStack) -> tuple
     writers.callback(os.close, writer)
     os.set_blocking(reader, False)
     return reader, writer
+
+
+def inside(path: str) -> str:
+    """Return the absolute path inside that a path relative to the workspace means."""
+    return str(PurePosixPath(WORKSPACE, path))
 
 
 @contextlib.contextmanager

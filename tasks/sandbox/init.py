@@ -8,6 +8,7 @@ JSON datagram. When the host's end closes, it exits, and the kernel ends the who
 
 from __future__ import annotations
 
+import array
 import contextlib
 import ctypes
 import errno
@@ -25,6 +26,7 @@ from typing import Any
 PR_SET_DUMPABLE = 4
 SCRATCH = 1024**2
 MOST_FDS = 8
+INT = array.array("i").itemsize
 ERROR_KINDS = {
     errno.ENOENT: "missing",
     errno.ENOTDIR: "missing",
@@ -72,10 +74,17 @@ class Init:
                 self.reply({"id": request.fields["id"], **answer})
 
     def receive(self) -> Request:
-        message, fds, _, _ = socket.recv_fds(self.control, 16, MOST_FDS, socket.MSG_CMSG_CLOEXEC)
+        # Not socket.recv_fds: it forgets its flags, and every command would inherit these.
+        message, ancillary, _, _ = self.control.recvmsg(
+            16, socket.CMSG_SPACE(MOST_FDS * INT), socket.MSG_CMSG_CLOEXEC
+        )
         if not message:
             sys.exit(0)
-        return Request(fds)
+        fds = array.array("i")
+        for _level, kind, content in ancillary:
+            if kind == socket.SCM_RIGHTS:
+                fds.frombytes(content[: len(content) - len(content) % INT])
+        return Request(list(fds))
 
     def reply(self, answer: dict[str, Any]) -> None:
         self.control.send(json.dumps(answer).encode())
@@ -275,6 +284,9 @@ def confine(limits: dict[str, int]) -> None:
 
 
 def main() -> None:
+    if os.getpid() != 1:
+        # ``kill(-1)`` would reach every process of this user.
+        sys.exit("the init must be the first process of a namespace")
     _marker, fd, limits = sys.argv[1:4]
     os.set_inheritable(int(fd), False)  # noqa: FBT003 (positional in the standard library)
     confine(json.loads(limits))
