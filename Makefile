@@ -10,7 +10,7 @@ PYTEST_ARGS ?=
 hash = $(shell cksum < $(1) | cut -d' ' -f1)
 INSTALLED := $(VENV)/.stamp-run-$(call hash,requirements.txt)
 INSTALLED_DEV := $(VENV)/.stamp-dev-$(call hash,requirements-dev.txt)
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check fmt lint types imports migrations deploy templates lock install browser clean

