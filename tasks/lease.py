@@ -73,21 +73,28 @@ def due() -> Any:
 def claim(*, worker: str, only: uuid.UUID | None = None) -> Claim | None:
     """Win the lease of the next task that is due, or return None.
 
-    1. Look at the first candidates, skipping those that another claim has locked.
-    2. Take one of the owner's places by a conditional UPDATE (a count would let more through).
-    3. Take the lease by a conditional UPDATE on the generation that was seen.
+    1. Look at the first candidates without locking any: a locked row would hide from others.
+    2. Lock one of them, or go on to the next when another claim has it.
+    3. Take one of the owner's places by a conditional UPDATE (a count would let more through).
+    4. Take the lease by a conditional UPDATE on the generation that was seen.
     """
     candidates = due() if only is None else due().filter(pk=only)
-    if not candidates.exists():
-        return None
-    if connection.features.has_select_for_update_skip_locked:
-        candidates = candidates.select_for_update(skip_locked=True, of=("self",))
-    with transaction.atomic():
-        for task in candidates[:CANDIDATES]:
-            won = _take_place(task.owner_id) and _take_lease(task, worker)
-            if won:
-                return Claim(task.pk, task.generation + 1)
+    for task_id in list(candidates.values_list("pk", flat=True)[:CANDIDATES]):
+        claimed = _claim_one(task_id, worker)
+        if claimed is not None:
+            return claimed
     return None
+
+
+def _claim_one(task_id: uuid.UUID, worker: str) -> Claim | None:
+    rows = Task.objects.claimable().filter(pk=task_id)
+    if connection.features.has_select_for_update_skip_locked:
+        rows = rows.select_for_update(skip_locked=True)
+    with transaction.atomic():
+        task = rows.first()
+        if task is None or not _take_place(task.owner_id):
+            return None
+        return Claim(task.pk, task.generation + 1) if _take_lease(task, worker) else None
 
 
 def _take_place(user_id: uuid.UUID) -> bool:
