@@ -6,12 +6,16 @@ A notice that is lost costs nothing but time: whoever waits reads the database a
 from __future__ import annotations
 
 import logging
+import time
 from functools import lru_cache
 
 import redis
 from django.conf import settings
 
 logger = logging.getLogger(__name__)
+
+WARN_SECONDS = 60.0
+_warned_at = -WARN_SECONDS
 
 
 @lru_cache(maxsize=4)
@@ -37,4 +41,12 @@ def ring(topic: str, sequence: int) -> None:
     try:
         client().publish(channel(), f"{topic} {sequence}")
     except redis.RedisError as error:
-        logger.warning("live notice not sent: %s", type(error).__name__)
+        _warn(error)
+
+
+def _warn(error: redis.RedisError) -> None:
+    """Say at most once a minute that notices are not sent: there may be thousands of them."""
+    global _warned_at
+    if time.monotonic() - _warned_at >= WARN_SECONDS:
+        _warned_at = time.monotonic()
+        logger.warning("live notices are not sent: %s", type(error).__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import signal
 import sys
@@ -53,6 +54,8 @@ class Command(BaseCommand):
         parser.add_argument("--output", help="Write the diff or document to this file.")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        # The log of the task is what a person wants to read here.
+        logging.getLogger().setLevel(logging.ERROR)
         prepare_database()
         try:
             prove_sandbox()
