@@ -23,10 +23,10 @@ VAR_DIR = (BASE_DIR / env.str("VAR_DIR", default="var")).resolve()
 
 def own_secret(name: str, *, length: int = 48) -> str:
     """Return the secret from the environment, or one made once and kept in VAR_DIR (0600)."""
-    given = env.str(name, default="")
+    given: str = env.str(name, default="")
     if given:
         return given
-    path = VAR_DIR / "secrets" / name.lower()
+    path: Path = VAR_DIR / "secrets" / name.lower()
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         candidate = path.with_suffix(f".{secrets.token_hex(4)}")
@@ -146,6 +146,10 @@ CHANNEL_LAYERS = {
         "CONFIG": {"hosts": [REDIS_URL], "prefix": REDIS_PREFIX},
     }
 }
+
+# How many sockets a user may have open in one web process, and how many may not be signed in yet.
+SOCKETS_PER_USER = env.int("SOCKETS_PER_USER", default=20)
+SOCKETS_UNKNOWN = env.int("SOCKETS_UNKNOWN", default=500)
 
 # --- Identity -----------------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts.User"

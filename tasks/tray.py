@@ -7,26 +7,27 @@ from typing import Any
 from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 
+from accounts.models import User
 from billing.models import CreditAccount
 from tasks.models import Task
 
 
-def balance_of(request: HttpRequest) -> int:
+def balance_of(user: User) -> int:
     """Return the user's free microcredits; an account that was never opened has none."""
-    found = CreditAccount.objects.filter(user_id=request.user.pk)
+    found = CreditAccount.objects.filter(user_id=user.pk)
     return found.values_list("balance_microcredits", flat=True).first() or 0
 
 
-def open_tasks_of(request: HttpRequest) -> int:
-    return int(Task.objects.filter(owner_id=request.user.pk).open().count())
+def open_tasks_of(user: User) -> int:
+    return int(Task.objects.filter(owner_id=user.pk).open().count())
 
 
 def top_bar(request: HttpRequest) -> dict[str, Any]:
     """Offer ``tray_open`` and ``tray_balance`` to templates (a context processor)."""
     user = getattr(request, "user", None)
-    if user is None or not user.is_authenticated:
+    if not isinstance(user, User):
         return {}
     return {
-        "tray_open": SimpleLazyObject(lambda: open_tasks_of(request)),
-        "tray_balance": SimpleLazyObject(lambda: balance_of(request)),
+        "tray_open": SimpleLazyObject(lambda: open_tasks_of(user)),
+        "tray_balance": SimpleLazyObject(lambda: balance_of(user)),
     }

@@ -1,0 +1,252 @@
+"""The sockets: ``/ws`` (a user's feed) and ``/api/ws/{task,build,analysis}/<id>``.
+
+Plain ASGI applications: no channel layer takes part, so that a socket works without Redis. The
+socket is accepted first: a close before that reaches the client as HTTP 403, without its code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs
+
+from channels.db import database_sync_to_async
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.utils import timezone
+
+from accounts.models import User
+from accounts.sockets import user_of
+from tasks import live, messages
+from tasks.models import Task, TaskType
+
+Scope = Mapping[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+NOT_SIGNED_IN, NOT_YOURS, NOT_FOUND, AUTH_LATE, TOO_MANY = 4401, 4403, 4404, 4408, 4429
+NORMAL = 1000
+AUTH_SECONDS = 10.0
+BEAT_SECONDS = 15.0
+RECHECK_SECONDS = 30.0
+MESSAGE_CHARACTERS = 8_192
+BIG = 2**62
+
+# How many sockets each user has in this process; None counts those that are not signed in yet.
+_open: Counter[uuid.UUID | None] = Counter()
+
+
+class Closed(Exception):
+    """End the socket with this close code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class Gone(Exception):
+    """The client has left."""
+
+
+@dataclass(slots=True)
+class Socket:
+    """One accepted socket and what its address asked for."""
+
+    scope: Scope
+    receive: Receive
+    send: Send
+    after: int | None
+    token: str
+    has_heartbeat: bool
+
+    @classmethod
+    def of(cls, scope: Scope, receive: Receive, send: Send) -> Socket:
+        query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
+        after = query.get("after", [""])[0]
+        return cls(
+            scope, receive, send,
+            min(int(after), BIG) if after.isascii() and after.isdigit() else None,
+            query.get("token", [""])[0], "heartbeat" in query,
+        )  # fmt: skip
+
+    async def say(self, text: str) -> None:
+        await self.send({"type": "websocket.send", "text": text})
+
+    async def hear(self) -> Any:
+        """Return the client's next message, read as JSON; anything else is None. Raises Gone."""
+        message = await self.receive()
+        if message["type"] == "websocket.disconnect":
+            raise Gone
+        text = message.get("text") or ""
+        with contextlib.suppress(ValueError):
+            return json.loads(text[:MESSAGE_CHARACTERS])
+        return None
+
+
+_user: Callable[[Scope, str], Awaitable[User | None]] = database_sync_to_async(user_of)
+
+
+async def _signed_in(socket: Socket) -> User:
+    """Return who it is: by query, cookie, or a first message within AUTH_SECONDS."""
+    user = await _user(socket.scope, socket.token)
+    if user is None and not socket.token:
+        try:
+            async with asyncio.timeout(AUTH_SECONDS):
+                message = await socket.hear()
+        except TimeoutError:
+            raise Closed(AUTH_LATE) from None
+        if isinstance(message, dict) and message.get("type") == "auth":
+            socket.token = str(message.get("token") or "")
+        user = await _user(socket.scope, socket.token) if socket.token else None
+    if user is None:
+        raise Closed(NOT_SIGNED_IN)
+    return user
+
+
+@contextlib.asynccontextmanager
+async def _counted(key: uuid.UUID | None, most: int) -> AsyncIterator[None]:
+    if _open[key] >= most:
+        raise Closed(TOO_MANY)
+    _open[key] += 1
+    try:
+        yield
+    finally:
+        _open[key] -= 1
+        if not _open[key]:
+            del _open[key]
+
+
+Serve = Callable[[Socket, User], Coroutine[Any, Any, None]]
+
+
+async def _run(scope: Scope, receive: Receive, send: Send, serve: Serve) -> None:
+    """Accept, find out who it is, serve, and close with a code that says why."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    socket = Socket.of(scope, receive, send)
+    try:
+        async with _counted(None, settings.SOCKETS_UNKNOWN):
+            user = await _signed_in(socket)
+        async with _counted(user.pk, settings.SOCKETS_PER_USER):
+            await serve(socket, user)
+    except Gone:
+        return
+    except Closed as closed:
+        await send({"type": "websocket.close", "code": closed.code})
+
+
+async def feed(scope: Scope, receive: Receive, send: Send) -> None:
+    """``/ws``: everything that concerns the user, numbered over the whole account."""
+    await _run(scope, receive, send, _serve_feed)
+
+
+async def _serve_feed(socket: Socket, user: User) -> None:
+    async def may_listen() -> bool:
+        return await _user(socket.scope, socket.token) is not None
+
+    await _follow(socket, messages.user_topic(user.pk), may_listen)
+
+
+async def task(scope: Scope, receive: Receive, send: Send) -> None:
+    """``/api/ws/<kind>/<id>``: one task, from its first event or behind ``?after=N``."""
+    await _run(scope, receive, send, _serve_task)
+
+
+async def _serve_task(socket: Socket, user: User) -> None:
+    names = socket.scope["url_route"]["kwargs"]
+    found: Task = await database_sync_to_async(_find)(user, names["kind"], names["task_id"])
+
+    async def may_listen() -> bool:
+        now = await _user(socket.scope, socket.token)
+        return now is not None and bool(await database_sync_to_async(_may_see)(now, found.pk))
+
+    await socket.say(messages.encode(_connected(names["kind"], found)))
+    socket.after = socket.after or 0
+    if found.is_finished and socket.after >= found.event_sequence:
+        raise Closed(NORMAL)
+    await _follow(socket, messages.task_topic(found.pk), may_listen)
+
+
+def _connected(kind: str, task: Task) -> dict[str, Any]:
+    return {
+        "type": "connected",
+        "task_id": str(task.pk),
+        "message": f"Connected to {kind} updates",
+        "status": task.status,
+        "progress": task.progress,
+        "sequence": task.event_sequence,
+        "timestamp": messages.stamp(timezone.now()),
+    }
+
+
+def _find(user: User, kind: str, task_id: str) -> Task:
+    """Return the task, or raise Closed: not there, or (builds and analyses) not yours."""
+    tasks = Task.objects.all()
+    if kind == "build":
+        tasks = tasks.filter(type__in=[TaskType.BUILD, TaskType.IMPLEMENT])
+    elif kind == "analysis":
+        tasks = tasks.filter(type=TaskType.ANALYSIS)
+    try:
+        found: Task | None = tasks.visible_to(user).filter(pk=task_id).first()
+        # S2 says 403 of a build or analysis that exists and is another's; a task does not exist.
+        is_anothers = found is None and kind != "task" and tasks.filter(pk=task_id).exists()
+    except (ValidationError, ValueError):
+        raise Closed(NOT_FOUND) from None
+    if found is None:
+        raise Closed(NOT_YOURS if is_anothers else NOT_FOUND)
+    return found
+
+
+def _may_see(user: User, task_id: uuid.UUID) -> bool:
+    return bool(Task.objects.visible_to(user).filter(pk=task_id).exists())
+
+
+async def _follow(socket: Socket, topic: str, may_listen: Callable[[], Awaitable[bool]]) -> None:
+    """Send the topic's events until it ends, the client leaves, or it may listen no more."""
+    hub = live.hub(messages.Database())
+    async with hub.listen(topic, socket.after) as listener:
+        works = [_send_events(socket, hub, listener), _drain(socket), _recheck(may_listen)]
+        if socket.has_heartbeat:
+            works.append(_beat(socket, listener))
+        tasks = [asyncio.ensure_future(work) for work in works]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in tasks:
+                each.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        done.pop().result()
+
+
+async def _send_events(socket: Socket, hub: live.Hub, listener: live.Listener) -> None:
+    async for event in hub.events(listener):
+        await socket.say(event.text)
+        if event.is_last:
+            raise Closed(NORMAL)
+
+
+async def _drain(socket: Socket) -> None:
+    while True:
+        await socket.hear()
+
+
+async def _recheck(may_listen: Callable[[], Awaitable[bool]]) -> None:
+    """Close the socket of an account that was signed out, disabled or shut out meanwhile."""
+    is_allowed = True
+    while is_allowed:
+        await asyncio.sleep(RECHECK_SECONDS)
+        is_allowed = await may_listen()
+    raise Closed(NOT_SIGNED_IN)
+
+
+async def _beat(socket: Socket, listener: live.Listener) -> None:
+    """Tell a page that the line lives, and up to which event it has been told everything."""
+    while True:
+        await socket.say(messages.encode({"type": "ping", "sequence": listener.place}))
+        await asyncio.sleep(BEAT_SECONDS)

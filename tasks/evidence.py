@@ -1,0 +1,92 @@
+"""What the page may claim: checks that the platform ran, and calls that the ledger was charged.
+
+A tick is drawn from a ``Check`` row only; what the agent says about tests is text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.utils.safestring import SafeString
+
+from tasks import ansi
+from tasks.models import Check, Step, Task
+from tasks.timeline import VERDICTS
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a command, with its proof."""
+
+    icon: str
+    tone: str
+    word: str
+    exit_code: int | None
+    seconds: float
+    reason: str
+    commit: str
+    output: SafeString
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """A command before and after the work; ``None`` where it was not run at all."""
+
+    command: str
+    before: Run | None
+    after: Run | None
+
+    @property
+    def is_worse(self) -> bool:
+        """Tell whether it passed before and fails now."""
+        return bool(self.before and self.after) and self.words == ("passed", "failed")
+
+    @property
+    def words(self) -> tuple[str, str]:
+        return (self.before.word if self.before else "", self.after.word if self.after else "")
+
+
+def proofs_of(checks: Iterable[Check]) -> list[Proof]:
+    """Return each command's newest run before and after, in the order they were first run."""
+    newest: dict[str, dict[str, Run]] = {}
+    for check in checks:
+        newest.setdefault(check.command, {})[check.phase] = _run(check)
+    return [
+        Proof(command, runs.get(Check.Phase.BEFORE), runs.get(Check.Phase.AFTER))
+        for command, runs in newest.items()
+    ]
+
+
+def _run(check: Check) -> Run:
+    icon, tone, word = VERDICTS[check.verdict]
+    return Run(
+        icon, tone, word, check.exit_code, check.seconds, check.reason, check.commit[:10],
+        ansi.to_html(check.output),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """The model calls of a task; ``other`` is what was charged and is not one of them."""
+
+    calls: Sequence[Step]
+    total: int
+    other: int
+
+
+def bill_of(task: Task, steps: Iterable[Step]) -> Bill:
+    """Return the calls with what each cost; they and ``other`` add up to what was charged."""
+    calls = [step for step in steps if step.kind == Step.Kind.MODEL_CALL]
+    paid = sum(step.cost_microcredits for step in calls)
+    return Bill(calls, task.charged_microcredits, task.charged_microcredits - paid)
+
+
+def findings_of(data: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a review's findings, whatever its engine called them; others have none."""
+    for name in ("findings", "comments"):
+        found = data.get(name)
+        if isinstance(found, list):
+            return [item for item in found if isinstance(item, dict)]
+    return []
