@@ -112,6 +112,8 @@ class Bench:
                 folders.remove(".git")
             for name in (*names, *folders):
                 path = Path(folder, name)
+                if path == self.tree / ".git":
+                    continue
                 if path.is_symlink():
                     found[str(path.relative_to(self.tree))] = str(path.readlink())
                 elif path.is_file():
