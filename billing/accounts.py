@@ -1,4 +1,4 @@
-"""What a new account gets."""
+"""What a new account gets, and what the layers below may ask about its credits."""
 
 from __future__ import annotations
 
@@ -24,3 +24,13 @@ def on_account_created(user: User) -> None:
     except PlanUnknown:
         # A deployment may have switched its plans off; the account's own limits then stay.
         return
+
+
+def credits_of(user: User) -> dict[str, int | float]:
+    """Return what a profile shows (UPCALLS, credits_of)."""
+    now = ledger.balance(user.pk)
+    return {
+        "credits": ledger.as_credits(now.balance),
+        "held_credits": ledger.as_credits(now.held),
+        "total_credits_used": ledger.as_credits(now.spent),
+    }

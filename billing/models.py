@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NoReturn
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 
 from accounts.models import User
 from billing.errors import LedgerIsFinal
@@ -72,6 +72,22 @@ class LedgerQuerySet(models.QuerySet["LedgerEntry"]):
             return self.none()
         return self if user.is_admin else self.filter(account__user=user)
 
+    def settled(self) -> LedgerQuerySet:
+        """Return what changed the user's credits; a hold or a release only sets some aside."""
+        return self.exclude(kind__in=[LedgerEntry.Kind.HOLD, LedgerEntry.Kind.RELEASE])
+
+    def of_type(self, type_: str) -> LedgerQuerySet:
+        """Return S0's "credit" or "debit" entries."""
+        if type_ == "credit":
+            return self.filter(
+                Q(balance_change__gt=-F("held_change"))
+                | Q(balance_change=-F("held_change"), balance_change__gt=0)
+            )
+        return self.filter(
+            Q(balance_change__lt=-F("held_change"))
+            | Q(balance_change=-F("held_change"), balance_change__lte=0)
+        )
+
     def update(self, **kwargs: Any) -> NoReturn:
         raise LedgerIsFinal
 
@@ -125,9 +141,18 @@ class LedgerEntry(models.Model):
         raise LedgerIsFinal
 
     @property
+    def total_change(self) -> int:
+        """Return what it did to all that the user has; a hold and a release do nothing to it."""
+        return self.balance_change + self.held_change
+
+    @property
+    def total_after(self) -> int:
+        return self.balance_after + self.held_after
+
+    @property
     def type(self) -> str:
-        """Return S0's word: "credit" or "debit" by what it did to the free balance."""
-        return "credit" if self.balance_change + self.held_change > 0 else "debit"
+        """Return S0's word: "credit" or "debit", by what it did to the free balance first."""
+        return "credit" if (self.total_change or self.balance_change) > 0 else "debit"
 
 
 class SubscriptionPlan(models.Model):

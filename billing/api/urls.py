@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-from django.urls import URLPattern
+from django.urls import URLPattern, path
 
-v1: list[URLPattern] = []
+from billing.api.views import CreditsView, PlanViewSet, TransactionViewSet
+
+v1: list[URLPattern] = [
+    path("users/credits", CreditsView.as_view(), name="v1-credits"),
+    path(
+        "users/credits/transactions",
+        TransactionViewSet.as_view({"get": "list"}),
+        name="v1-transactions",
+    ),
+    path("billing/plans", PlanViewSet.as_view({"get": "list"}), name="v1-plans"),
+]
 """Mounted under /api/v1/ (plain dialect)."""
 
-envelope: list[URLPattern] = []
+envelope: list[URLPattern] = [
+    path(
+        "users/me/credits/transactions",
+        TransactionViewSet.as_view({"get": "list"}),
+        name="transactions",
+    ),
+]
 """Mounted under /api/ (envelope dialect)."""
