@@ -11,7 +11,7 @@ from django.db.models import F, Q
 
 from accounts.models import User
 from aimodels.models import AIModel
-from repositories.models import Repository
+from repositories.models import Repository, RepositoryAccess
 
 
 class TaskType(models.TextChoices):
@@ -54,7 +54,9 @@ class TaskQuerySet(models.QuerySet["Task"]):
             return self.none()
         if user.is_admin:
             return self
-        return self.filter(Q(owner=user) | Q(repository__access__user=user)).distinct()
+        # A subquery, not a join: DISTINCT would sort every column of every task.
+        shared = RepositoryAccess.objects.filter(user=user).values("repository")
+        return self.filter(Q(owner=user) | Q(repository__in=shared))
 
     def open(self) -> TaskQuerySet:
         return self.filter(status__in=[Status.PENDING, Status.RUNNING])
