@@ -199,6 +199,8 @@ X_FRAME_OPTIONS = "DENY"
 # --- Static files -------------------------------------------------------------------------------
 STATIC_URL = "/static/"
 STATIC_ROOT = VAR_DIR / "static"
+# Files are served from where they are (WHITENOISE_USE_FINDERS); WhiteNoise warns of a missing folder.
+STATIC_ROOT.mkdir(parents=True, exist_ok=True)
 STATICFILES_DIRS = [BASE_DIR / "asynccoder" / "static"]
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
