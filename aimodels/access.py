@@ -12,6 +12,7 @@ from accounts.models import User
 from aimodels import keys
 from aimodels.errors import ModelInactive, ModelNotUsable
 from aimodels.models import AIModel, ProviderConfig, ProviderKey, ProviderKind
+from asynccoder.lib import outbound
 from asynccoder.lib.fields import Secret
 
 # The setting of a provider's key and of its address.
@@ -24,7 +25,7 @@ SETTINGS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """How to reach a model. ``is_own_key``: the user's own contract pays the provider."""
+    """How to reach a model. ``is_own_key``: the user pays the provider, the platform nothing."""
 
     kind: str
     model_name: str
@@ -128,14 +129,14 @@ def _custom(model: AIModel, user: User) -> Access:
 def _own_custom(model: AIModel, user: User) -> Access:
     if model.owner_id != user.pk:
         raise ModelNotUsable("Only its owner can use this model.")
-    _check_address(model.base_url)
+    outbound.check(model.base_url)
     own = _own_key(user, model.provider)
     return Access(
         kind=model.provider,
         model_name=model.name,
         base_url=model.base_url,
         api_key=own or Secret(""),
-        is_own_key=bool(own),
+        is_own_key=True,
     )
 
 
@@ -147,10 +148,3 @@ def _own_key(user: User, provider: str) -> Secret | None:
         .first()
     )
     return keys.reveal(key) if key else None
-
-
-def _check_address(url: str) -> None:
-    """Refuse an address that leads into our own network. Raises outbound.UrlRefused."""
-    from asynccoder.lib import outbound
-
-    outbound.check(url)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asynccoder.lib.errors import AppError, TryAgain
+from asynccoder.lib.errors import AppError, Conflict, NotAllowed, TryAgain
 
 
 class PriceUnknown(AppError):
@@ -27,3 +27,11 @@ class NoModel(TryAgain):
 
 class KeyRefused(AppError):
     """A provider key is one line of plain characters."""
+
+
+class ModelExists(Conflict):
+    """There is a model of this name already."""
+
+
+class ModelNotOwn(NotAllowed):
+    """Models of the platform are changed by staff."""

@@ -39,6 +39,15 @@ def replace(key: ProviderKey, *, plain: str) -> ProviderKey:
     return key
 
 
+def edit(key: ProviderKey, *, name: str | None = None, is_active: bool | None = None) -> None:
+    """Rename a key, or switch it on or off."""
+    asked = {"name": name, "is_active": is_active}
+    changes = {field: value for field, value in asked.items() if value is not None}
+    for field, value in changes.items():
+        setattr(key, field, value)
+    key.save(update_fields=[*changes, "updated_at"])
+
+
 def reveal(key: ProviderKey) -> Secret:
     """Open a key for a call to its provider."""
     return Secret(fields.unseal(key.sealed_key, context=_context(key)))
@@ -47,7 +56,7 @@ def reveal(key: ProviderKey) -> Secret:
 def configure(config: ProviderConfig, *, plain: str) -> ProviderConfig:
     """Store the platform's own key for a provider; an empty one clears it."""
     config.sealed_key = (
-        fields.seal(_cleaned(plain), context=_config_context(config)) if plain else ""
+        fields.seal(cleaned(plain), context=_config_context(config)) if plain else ""
     )
     config.save()
     return config
@@ -80,17 +89,17 @@ def mask(plain: str) -> str:
 
 
 def _seal(key: ProviderKey, plain: str) -> None:
-    cleaned = _cleaned(plain)
-    key.sealed_key = fields.seal(cleaned, context=_context(key))
-    key.masked = mask(cleaned)
+    text = cleaned(plain)
+    key.sealed_key = fields.seal(text, context=_context(key))
+    key.masked = mask(text)
 
 
-def _cleaned(plain: str) -> str:
+def cleaned(plain: str) -> str:
     """Return the key without the blanks of copying; raise KeyRefused for what no header takes."""
-    cleaned = plain.strip()
-    if not cleaned or len(cleaned) > LONGEST or not cleaned.isascii() or not cleaned.isprintable():
+    text = plain.strip()
+    if not text or len(text) > LONGEST or not text.isascii() or not text.isprintable():
         raise KeyRefused
-    return cleaned
+    return text
 
 
 def _context(key: ProviderKey) -> str:

@@ -48,6 +48,10 @@ class AIModelQuerySet(models.QuerySet["AIModel"]):
     def active(self) -> AIModelQuerySet:
         return self.filter(is_active=True)
 
+    def shown_to(self, user: User) -> AIModelQuerySet:
+        """Return what a list of models holds: the active ones, and the user's own in any state."""
+        return self.visible_to(user).filter(Q(is_active=True) | Q(owner=user))
+
     def priced(self) -> AIModelQuerySet:
         return self.exclude(Q(input_price=None) | Q(output_price=None))
 

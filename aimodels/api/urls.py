@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
-from django.urls import URLPattern
+from django.urls import URLPattern, path
 
-v1: list[URLPattern] = []
+from aimodels.api.views import ModelViewSet, ProviderKeyViewSet
+
+v1: list[URLPattern] = [
+    path("models", ModelViewSet.as_view({"get": "list", "post": "create"}), name="v1-models"),
+    path("models/test", ModelViewSet.as_view({"post": "test"}), name="v1-model-test"),
+    path(
+        "models/<uuid:pk>",
+        ModelViewSet.as_view({"get": "retrieve", "put": "update", "delete": "destroy"}),
+        name="v1-model",
+    ),
+    path(
+        "api-keys",
+        ProviderKeyViewSet.as_view({"get": "list", "post": "create"}),
+        name="v1-api-keys",
+    ),
+    path(
+        "api-keys/<uuid:pk>",
+        ProviderKeyViewSet.as_view({"get": "retrieve", "put": "update", "delete": "destroy"}),
+        name="v1-api-key",
+    ),
+]
 """Mounted under /api/v1/ (plain dialect)."""
 
-envelope: list[URLPattern] = []
+envelope: list[URLPattern] = [
+    path("ai-models", ModelViewSet.as_view({"get": "list"}), name="ai-models"),
+]
 """Mounted under /api/ (envelope dialect)."""

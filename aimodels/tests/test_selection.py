@@ -72,7 +72,7 @@ def own_model(user: User, **values: object) -> AIModel:
 def open_network(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Let every address pass and record what was asked: names do not resolve in a test."""
     asked: list[str] = []
-    monkeypatch.setattr(access, "_check_address", asked.append)
+    monkeypatch.setattr(access.outbound, "check", asked.append)
     return asked
 
 
@@ -84,7 +84,7 @@ def test_a_custom_model_never_gets_a_platform_key(
         ProviderConfig(provider="custom", base_url="https://staff.example/v1"), plain=PLATFORM
     )
     model = own_model(alice)
-    assert reach(model, alice) == ("https://models.example/v1", "", False)
+    assert reach(model, alice) == ("https://models.example/v1", "", True)
     keys.add(user=alice, provider="custom", plain=OWN)
     assert reach(model, alice) == ("https://models.example/v1", OWN, True)
     assert open_network == ["https://models.example/v1"] * 2

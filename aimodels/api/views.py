@@ -1,0 +1,158 @@
+"""Models, trials of them, and the user's own provider keys."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from django.shortcuts import get_object_or_404
+from rest_framework.mixins import ListModelMixin
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.viewsets import GenericViewSet
+
+from accounts.models import User
+from aimodels import access, keys, own, trial
+from aimodels.api.serializers import (
+    AIModelSerializer,
+    OwnModelSerializer,
+    ProviderKeySerializer,
+    TrialSerializer,
+)
+from aimodels.models import AIModel, AIModelQuerySet, ProviderKey, ProviderKeyQuerySet
+from asynccoder.lib.errors import NotFound
+
+
+class ModelViewSet(ListModelMixin, GenericViewSet[AIModel]):
+    """The platform's models and the user's own; the user adds, edits and removes the latter."""
+
+    serializer_class = AIModelSerializer
+    plural = "models"
+    default_limit = 100
+
+    def get_queryset(self) -> AIModelQuerySet:
+        return AIModel.objects.shown_to(self._user)
+
+    def get_serializer_context(self) -> dict[str, Any]:
+        return super().get_serializer_context() | {"user": self._user, "usable": set()}
+
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        page = self.paginate_queryset(self.get_queryset())
+        return self.get_paginated_response(self._shown(page or []))
+
+    def retrieve(self, request: Request, pk: str) -> Response:
+        return Response(self._shown([self._model(pk)])[0])
+
+    def create(self, request: Request) -> Response:
+        given = OwnModelSerializer(data=request.data)
+        given.is_valid(raise_exception=True)
+        model = own.add(owner=self._user, values=given.validated_data)
+        return Response(self._shown([model])[0], status=201)
+
+    def update(self, request: Request, pk: str) -> Response:
+        model = self._model(pk)
+        given = OwnModelSerializer(data=request.data, partial=True)
+        given.is_valid(raise_exception=True)
+        own.edit(model, by=self._user, values=given.validated_data)
+        return Response(self._shown([model])[0])
+
+    def destroy(self, request: Request, pk: str) -> Response:
+        own.remove(self._model(pk), by=self._user)
+        return Response(status=204)
+
+    def test(self, request: Request) -> Response:
+        """Try the model once and say how it went; a failure is a verdict, not an error."""
+        given = TrialSerializer(data=request.data)
+        given.is_valid(raise_exception=True)
+        model = self._named(given.validated_data)
+        verdict = trial.attempt(model, self._user)
+        return Response(
+            {
+                "model_id": model.pk,
+                "name": model.name,
+                "works": verdict.works,
+                "outcome": verdict.outcome,
+                "message": verdict.message,
+                "latency_ms": round(verdict.seconds * 1000),
+            }
+        )
+
+    @property
+    def _user(self) -> User:
+        return cast("User", self.request.user)
+
+    def _model(self, pk: str) -> AIModel:
+        return cast("AIModel", get_object_or_404(AIModel.objects.visible_to(self._user), pk=pk))
+
+    def _named(self, given: dict[str, Any]) -> AIModel:
+        wanted = {"pk": given["model_id"]} if "model_id" in given else {"name": given["name"]}
+        # Of two models with one name the user's own is meant.
+        found = AIModel.objects.for_use_by(self._user).filter(**wanted).order_by("owner_id")
+        model = found.exclude(owner=None).first() or found.first()
+        if model is None:
+            raise NotFound("There is no such model.")
+        return cast("AIModel", model)
+
+    def _shown(self, models: list[AIModel]) -> list[dict[str, Any]]:
+        usable = {model.pk for model in access.usable(models, self._user)}
+        context = {"user": self._user, "usable": usable}
+        return list(AIModelSerializer(models, many=True, context=context).data)
+
+
+class NotByAccessKey(BasePermission):
+    """A platform key that leaked must not replace the keys that pay the providers."""
+
+    message = "Provider keys are managed with a token or a session, not with an access key."
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        return "X-API-Key" not in request.headers
+
+
+class ProviderKeyViewSet(ListModelMixin, GenericViewSet[ProviderKey]):
+    """S1's ``/api/v1/api-keys``: written, replaced, switched off, removed; returned masked."""
+
+    serializer_class = ProviderKeySerializer
+    plural = "api_keys"
+
+    def get_queryset(self) -> ProviderKeyQuerySet:
+        return ProviderKey.objects.visible_to(self._user)
+
+    def get_permissions(self) -> list[Any]:
+        return [*super().get_permissions(), NotByAccessKey()]
+
+    def retrieve(self, request: Request, pk: str) -> Response:
+        return Response(self.get_serializer(self._key(pk)).data)
+
+    def create(self, request: Request) -> Response:
+        given = self._given(partial=False)
+        key = keys.add(
+            user=self._user,
+            provider=given["provider"],
+            plain=given["key"],
+            name=given.get("name", ""),
+        )
+        return Response(self.get_serializer(key).data, status=201)
+
+    def update(self, request: Request, pk: str) -> Response:
+        key = self._key(pk)
+        given = self._given(partial=True)
+        if "key" in given:
+            keys.replace(key, plain=given["key"])
+        keys.edit(key, name=given.get("name"), is_active=given.get("is_active"))
+        return Response(self.get_serializer(key).data)
+
+    def destroy(self, request: Request, pk: str) -> Response:
+        self._key(pk).delete()
+        return Response(status=204)
+
+    @property
+    def _user(self) -> User:
+        return cast("User", self.request.user)
+
+    def _key(self, pk: str) -> ProviderKey:
+        return get_object_or_404(self.get_queryset(), pk=pk)
+
+    def _given(self, *, partial: bool) -> dict[str, Any]:
+        serializer = self.get_serializer(data=self.request.data, partial=partial)
+        serializer.is_valid(raise_exception=True)
+        return dict(serializer.validated_data)
