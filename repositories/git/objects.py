@@ -15,6 +15,8 @@ from repositories.git.mirror import checked
 PLAIN = ("--no-ext-diff", "--no-textconv", "--no-renames", "--no-color", "--ignore-submodules=none")
 CUT = "\n[The difference is longer than is shown here: cut after {} bytes.]\n"
 HUNK = re.compile(r"@@ -\d+(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
+ESCAPE = re.compile(r"\\([0-7]{3}|.)")
+LETTERS = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 STATUSES: dict[str, Literal["added", "modified", "deleted"]] = {"A": "added", "D": "deleted"}
 SENSITIVE = (
     re.compile(r"(^|/)\.github/(workflows|actions)/", re.I),
@@ -95,7 +97,7 @@ def changed_lines(store: Path, base: str, head: str) -> dict[str, frozenset[int]
     for file in changed_files(store, base, head):
         if file.status != "deleted" and not file.is_binary and file.added:
             found[file.path] = frozenset()
-    text = git("diff", *PLAIN, "-U0", "-z", checked(base), checked(head), "--", git_dir=store)
+    text = git("diff", *PLAIN, "-U0", checked(base), checked(head), "--", git_dir=store)
     return found | _lines_by_path(text.decode("utf-8", "replace").split("\n"))
 
 
@@ -118,7 +120,14 @@ def _lines_by_path(lines: Sequence[str]) -> dict[str, frozenset[int]]:
 
 def _path_of(line: str) -> str:
     name = line[4:].rstrip("\t")
+    if name.startswith('"'):
+        name = ESCAPE.sub(_unescaped, name[1:-1])
     return name.removeprefix("b/") if name != "/dev/null" else ""
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    letter = found[1]
+    return chr(int(letter, 8)) if letter.isdigit() else LETTERS.get(letter, letter)
 
 
 def _after_hunk(lines: Sequence[str], position: int, remaining: int) -> int:
@@ -133,7 +142,7 @@ def show_file(store: Path, commit: str, path: str, *, max_bytes: int) -> bytes |
 
     None where there is no such file, or it is larger than ``max_bytes``.
     """
-    if not path or "\0" in path:
+    if "\0" in path or not {"", ".", ".."}.isdisjoint(path.split("/")):
         return None
     listing = git("ls-tree", "-l", "-z", checked(commit), "--", path, git_dir=store)
     entries = [_entry(line) for line in listing.split(b"\0")[:-1]]
