@@ -17,12 +17,26 @@ if TYPE_CHECKING:
     # Django's own classes are generic for the type checker only.
     KeyAdminBase = admin.ModelAdmin[AccessKey]
     AnyAdminBase = admin.ModelAdmin[Model]
+    UserAdminBase = DjangoUserAdmin[User]
 else:
     KeyAdminBase = AnyAdminBase = admin.ModelAdmin
+    UserAdminBase = DjangoUserAdmin
+
+
+KEY_FIELDS = (
+    "user",
+    "name",
+    "prefix",
+    "scopes",
+    "created_at",
+    "expires_at",
+    "last_used_at",
+    "revoked_at",
+)
 
 
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin):
+class UserAdmin(UserAdminBase):
     list_display = ["username", "email", "role", "plan", "is_active", "is_staff", "created_at"]
     list_filter = ["role", "plan", "is_active", "is_staff", "created_at"]
     search_fields = ["=id", "username", "email", "display_name"]
@@ -130,17 +144,7 @@ class AccessKeyAdmin(KeyAdminBase):
     list_filter = ["revoked_at", "created_at"]
     list_select_related = ["user"]
     search_fields = ["name", "prefix", "user__username", "user__email"]
-    fields = [
-        "user",
-        "name",
-        "prefix",
-        "scopes",
-        "created_at",
-        "expires_at",
-        "last_used_at",
-        "revoked_at",
-    ]
-    readonly_fields = fields
+    fields = readonly_fields = KEY_FIELDS
     actions = ["revoke"]
 
     def has_add_permission(self, request: HttpRequest) -> bool:

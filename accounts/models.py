@@ -86,7 +86,7 @@ class User(AbstractUser):
     objects: ClassVar[UserManager] = UserManager()
     REQUIRED_FIELDS: ClassVar[list[str]] = ["email"]
 
-    class Meta(AbstractUser.Meta):  # type: ignore[name-defined,misc] # AbstractUser.Meta is dynamic
+    class Meta(AbstractUser.Meta):
         abstract = False
         constraints = [
             models.UniqueConstraint(Lower("email"), name="user_email_unique_in_any_case"),

@@ -13,8 +13,8 @@ from django.http import HttpRequest, parse_cookie
 from django.http.request import split_domain_port, validate_host
 
 from accounts import keys, tokens
-from accounts.errors import NotSignedIn
 from accounts.models import User
+from asynccoder.lib.errors import NotSignedIn
 
 
 def user_of(scope: Mapping[str, Any], token: str = "") -> User | None:

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable
 
 from django.conf import settings
+from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
 
 from asynccoder.api import limits
@@ -88,9 +89,12 @@ def _recased(query: QueryDict) -> QueryDict:
 
 def _policy(request: HttpRequest) -> str:
     # Chromium lets 'self' cover the socket; older Safari wants the host by name.
-    scheme = "wss" if settings.IS_HTTPS else "ws"
+    try:
+        socket = f" {'wss' if settings.IS_HTTPS else 'ws'}://{request.get_host()}"
+    except DisallowedHost:
+        socket = ""
     return (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-        f"font-src 'self'; connect-src 'self' {scheme}://{request.get_host()}; form-action 'self'; "
+        f"font-src 'self'; connect-src 'self'{socket}; form-action 'self'; "
         "frame-ancestors 'none'; base-uri 'none'; manifest-src 'self'"
     )

@@ -99,7 +99,7 @@ class Profile(APIView):
     permission_classes = (IsAuthenticated, InScope)
 
     def get(self, request: Request) -> Response:
-        return Response(UserSerializer(request.user).data)
+        return Response(UserSerializer(cast("User", request.user)).data)
 
     def put(self, request: Request) -> Response:
         serializer = ProfileSerializer(data=request.data)
@@ -141,7 +141,7 @@ class AccessKeys(mixins.ListModelMixin, GenericViewSet[AccessKey]):
 
 def _signed_in(request: Request, user: User) -> dict[str, Any]:
     """Begin a family for the user and return the body that every sign-in answers with."""
-    update_last_login(None, user)
+    update_last_login(User, user)
     pair = tokens.begin(
         user,
         address=_address(request),

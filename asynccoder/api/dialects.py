@@ -189,12 +189,12 @@ class JSONBody(JSONParser):
 class FormBody(FormParser):
     """Reads a form (``application/x-www-form-urlencoded``) like a flat JSON object."""
 
-    def parse(
+    def parse(  # type: ignore[override] # ours is a plain dict, like that of JSON
         self,
         stream: IO[Any],
         media_type: str | None = None,
         parser_context: Mapping[str, Any] | None = None,
-    ) -> dict[str, Any]:  # type: ignore[override] # ours is a plain dict, like that of JSON
+    ) -> dict[str, Any]:
         request: Request = dict(parser_context or {})["request"]
         fields = QueryDict(_bytes(stream, request), encoding="utf-8")
         data = {name: str(value) for name, value in fields.items()}

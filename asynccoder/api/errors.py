@@ -14,6 +14,7 @@ from django.db import DataError, IntegrityError, InterfaceError, OperationalErro
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.views import defaults
 from django.views.decorators.csrf import csrf_exempt
+from django_ratelimit.exceptions import Ratelimited
 from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
@@ -89,7 +90,7 @@ def _(error: exceptions.APIException) -> Problem:
 
 @problem_of.register
 def _(error: exceptions.Throttled) -> Problem:
-    retry_after = max(1, math.ceil(error.wait or 1))
+    retry_after = max(1, math.ceil(getattr(error, "wait", None) or 1))
     return Problem(CODES[429], "Too many requests.", 429, {}, retry_after)
 
 
@@ -106,6 +107,12 @@ def _(error: ModelValidationError) -> Problem:
         error.message_dict if hasattr(error, "error_dict") else {"non_field_errors": error.messages}
     )
     return Problem(CODES[400], _first_message(details), 400, details)
+
+
+@problem_of.register
+def _(error: Ratelimited) -> Problem:
+    # django-ratelimit's decorator says 403 for a limit.
+    return Problem(CODES[429], "Too many requests.", 429, {}, 1)
 
 
 @problem_of.register(exceptions.NotAuthenticated)
@@ -168,7 +175,8 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
 
 
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponseBase:
-    return _answer(request, 403) or defaults.permission_denied(request, exception)
+    status = 429 if isinstance(exception, Ratelimited) else 403
+    return _answer(request, status) or defaults.permission_denied(request, exception)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
@@ -191,5 +199,5 @@ def _answer(request: HttpRequest, status: int) -> HttpResponse | None:
 
 def _json(request: HttpRequest, status: int) -> HttpResponse:
     message = GENERIC if status == 500 else HTTPStatus(status).phrase
-    problem = Problem(CODES[status], message, status)
-    return JsonResponse(error_body(request, problem), status=status)
+    problem = Problem(CODES[status], message, status, retry_after=1 if status == 429 else None)
+    return JsonResponse(error_body(request, problem), status=status, headers=headers_of(problem))

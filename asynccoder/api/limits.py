@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import re
 import threading
 import time
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ AUTHENTICATION_PATHS = frozenset(
 )
 TASK_PATHS = frozenset({"/api/tasks", "/api/v1/tasks", "/api/v1/execute", "/api/v1/execute/stream"})
 WORK_PATHS = {"/api/build": "build", "/api/analysis": "analysis"}
+RATE = re.compile(r"[1-9][0-9]*/([1-9][0-9]*)?[smhd]")
 UNLIMITED_PREFIXES = ("/api/health", "/api/v1/health")
 
 
@@ -217,7 +219,7 @@ def _who(request: Request) -> str:
 
 def _account(request: Request) -> str:
     """Return the account that the body names, as a key for counting."""
-    data = request.data
+    data: Any = request.data
     return str(data.get("email") or data.get("username") or "")
 
 
@@ -233,6 +235,11 @@ def _usage(tries: int, allowed: int, time_left: int) -> Usage:
         reset=int(time.time()) + max(0, time_left),
         is_refused=tries > allowed,
     )
+
+
+def is_rate(rate: str) -> bool:
+    """Tell whether the text is a rate: a count, then seconds, minutes, hours or days."""
+    return RATE.fullmatch(rate) is not None
 
 
 def _parsed(rate: str) -> tuple[int, int]:

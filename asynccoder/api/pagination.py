@@ -27,7 +27,7 @@ class Pages(BasePagination):
     A limit over 100 is cut to 100; a number that is none, or below its least, is refused.
     """
 
-    def paginate_queryset(
+    def paginate_queryset(  # type: ignore[override] # our lists are always querysets
         self, queryset: QuerySet[Any], request: Request, view: APIView | None = None
     ) -> list[Any]:
         self.plural: str = getattr(view, "plural", "results")

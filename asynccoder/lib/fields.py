@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
 
+from asynccoder.lib import redact
+
 NONCE_BYTES = 12
 VERSION = "v1"
 
@@ -81,7 +83,10 @@ def unseal(sealed: str, *, context: str) -> str:
         )
     except (InvalidTag, ValueError, binascii.Error):
         raise SealBroken(f"a text sealed by the key {name!r} was altered or moved") from None
-    return plain.decode()
+    text = plain.decode()
+    # From here on the process knows it: nothing that the process writes may show it.
+    redact.register(text)
+    return text
 
 
 def reseal(sealed: str, *, context: str) -> str:
@@ -94,6 +99,11 @@ def reseal(sealed: str, *, context: str) -> str:
 def key_id(sealed: str) -> str:
     """Return the name of the key that a text was sealed with."""
     return _parts(sealed)[0]
+
+
+def check_keys() -> None:
+    """Raise ValueError if FIELD_ENCRYPTION_KEYS cannot be used."""
+    _keys()
 
 
 def _parts(sealed: str) -> tuple[str, str]:

@@ -7,6 +7,7 @@ foreign secrets have.
 from __future__ import annotations
 
 import base64
+import json
 import re
 import threading
 from collections import OrderedDict
@@ -43,7 +44,8 @@ def register(secret: str) -> None:
     if len(secret) < SHORTEST:
         return
     with _lock:
-        _live[secret] = _live.pop(secret, None) or _forms(secret)
+        _live.setdefault(secret, _forms(secret))
+        _live.move_to_end(secret)
         while len(_live) > MOST:
             _live.popitem(last=False)
 
@@ -66,8 +68,7 @@ def text(value: str) -> str:
 def _forms(secret: str) -> tuple[str, ...]:
     """Return the secret as it may appear: plain, URL-encoded, and inside longer base64."""
     forms = {secret, quote(secret, safe=""), quote_plus(secret), secret.encode().hex()}
-    # As JSON and repr write it.
-    forms.add(secret.encode("unicode_escape").decode())
+    forms |= {json.dumps(secret)[1:-1], repr(secret)[1:-1], repr(secret.encode())[2:-1]}
     for shift in range(3):
         forms |= set(_base64_inside(secret.encode(), shift))
     return tuple(form for form in forms if len(form) >= SHORTEST)
