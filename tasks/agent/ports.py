@@ -6,7 +6,7 @@ ledger; tests implement them in memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -63,7 +63,12 @@ class Journal(Protocol):
     """
 
     def model_call(
-        self, *, digest: str, request_bytes: int, max_output_tokens: int, effect: Callable[[], Reply]
+        self,
+        *,
+        digest: str,
+        request_bytes: int,
+        max_output_tokens: int,
+        effect: Callable[[], Reply],
     ) -> Reply:
         """Reserve the worst case, call, settle what was used. Raises OutOfBudget, ProviderError."""
         ...
@@ -155,3 +160,52 @@ class Assignment:
     brief: str = ""
     """Repository brief: AGENTS.md, README commands, map of the tree (data, not orders)."""
     review: Review | None = None
+
+
+class Mode(Protocol):
+    """One task type as the loop sees it: ``tasks.modes`` has one for each."""
+
+    @property
+    def type(self) -> str: ...
+
+    @property
+    def is_read_only(self) -> bool: ...
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether the platform's checks decide about a repair round."""
+        ...
+
+    @property
+    def tools(self) -> Sequence[str]: ...
+
+    @property
+    def instructions(self) -> str: ...
+
+    @property
+    def done(self) -> str: ...
+
+    @property
+    def checklist(self) -> str: ...
+
+    @property
+    def fields(self) -> Mapping[str, Mapping[str, Any]]:
+        """What ``finish`` takes besides status, summary and evidence: name to JSON schema."""
+        ...
+
+    @property
+    def required(self) -> Sequence[str]:
+        """The fields that must be there when the status is "done"."""
+        ...
+
+    def material(self, assignment: Assignment, bench: Bench) -> str:
+        """Return what the task brings along, such as the diff to review; "" for nothing."""
+        ...
+
+    def refuse(self, arguments: dict[str, Any], bench: Bench, assignment: Assignment) -> str | None:
+        """Return why this finish cannot stand, in words for the model, or None."""
+        ...
+
+    def make(self, arguments: dict[str, Any], bench: Bench, assignment: Assignment) -> Handback:
+        """Return the result that an accepted finish makes."""
+        ...
