@@ -61,6 +61,8 @@ class Execution:
             try:
                 self._follow()
                 self._drain(readers)
+            except SandboxLost:
+                raise
             except BaseException:
                 self._abandon()
                 raise

@@ -7,6 +7,7 @@ it counts cannot be forged inside.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 from pathlib import Path
@@ -55,7 +56,7 @@ class Watch:
     def allow_existing(self) -> None:
         """Count the disk from what is there now (a private copy instead of an overlay)."""
         if self._written is not None:
-            self._disk_allowed += tree_bytes(self._written, stop_at=2**62)
+            self._disk_allowed += tree_bytes(self._written, stop_at=2**62)[0]
 
     def wait(self) -> float:
         """Return the seconds until the next look."""
@@ -79,9 +80,11 @@ class Watch:
         if self._written is None:
             return ""
         began = time.monotonic()
-        used = tree_bytes(self._written, stop_at=self._disk_allowed)
+        used, is_blind = tree_bytes(self._written, stop_at=self._disk_allowed)
         if used <= self._disk_allowed and self._is_suspicious():
             used += unlinked_bytes(self._proc)
+            # What was hidden from view is taken for what the file system lost.
+            used += self._disk_allowed * is_blind
         # A large tree is looked at more rarely, so that looking stays a tenth of the time.
         self._disk_looked = time.monotonic()
         self._disk_pause = max(DISK_EVERY, 10 * (self._disk_looked - began))
@@ -101,22 +104,26 @@ def free_bytes(path: Path) -> int:
     return info.f_bavail * info.f_frsize
 
 
-def tree_bytes(folder: Path, *, stop_at: int) -> int:
-    """Return the room that a hostile tree takes on disk, or something above ``stop_at``.
+def tree_bytes(folder: Path, *, stop_at: int) -> tuple[int, bool]:
+    """Return the room that a hostile tree takes on disk, and whether a part could not be seen.
 
-    It follows no link, counts each inode, and looks at no more files than the limit has room for.
+    It follows no link, counts each inode, and looks at no more files than ``stop_at`` has room for.
     """
-    total = 0
+    total, is_blind = 0, False
     waiting = [str(folder)]
     while waiting and total <= stop_at:
-        with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:
-            for entry in entries:
-                total += _entry_bytes(entry)
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(entry.path)
-                if total > stop_at:
-                    break
-    return total
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    total += _entry_bytes(entry)
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+                    if total > stop_at:
+                        break
+        except OSError as error:
+            # Without permission, or deeper than a path may be long; a vanished one is no secret.
+            is_blind = is_blind or error.errno not in (errno.ENOENT, errno.ENOTDIR)
+    return total, is_blind
 
 
 def _entry_bytes(entry: os.DirEntry[str]) -> int:
