@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
@@ -229,10 +230,12 @@ def version_of(sandbox: Sandbox, tool: str) -> str:
 def measured(
     tool: str, version: str, findings: Iterable[Finding], figures: Mapping[str, Any] | None = None
 ) -> Measured:
-    """Build a measurement: findings worst first and bounded, the true count in the figures."""
+    """Build a measurement: findings worst first and bounded, the true counts in the figures."""
     everything = sorted(findings, key=order)
     kept = tuple(replace(finding, tool=tool) for finding in everything[:FINDINGS_KEPT])
-    return Measured(tool, version, kept, {"count": len(everything), **(figures or {})})
+    levels = Counter(finding.severity for finding in everything)
+    counts = {"count": len(everything)} | {level: levels[level] for level in SEVERITIES}
+    return Measured(tool, version, kept, {**counts, **(figures or {})})
 
 
 def order(finding: Finding) -> tuple[int, str, int, str]:

@@ -33,7 +33,7 @@ python -m coverage run --rcfile=/dev/null --data-file="$data" --source=. \\
   --omit='*/tests/*,*/test_*.py,*_test.py,tests.py,conftest.py,*/conftest.py,setup.py,docs/*' "$@"
 code=$?
 echo; echo '{MARK}'
-python -m coverage json --rcfile=/dev/null --data-file="$data" --quiet -o - 2>&1
+python -m coverage json --ignore-errors --rcfile=/dev/null --data-file="$data" --quiet -o - 2>&1
 rm -f "$data"
 exit $code
 """
@@ -90,11 +90,14 @@ def _run(sandbox: Sandbox, arguments: Sequence[str]) -> Any:
     )
     if result.stopped or verdict == "not_run":
         raise Unmeasured(f"the tests could not run: {reason}")
+    if "pytest" in arguments and result.exit_code not in (0, 1):
+        raise Unmeasured("the tests could not be collected")
+    # Warnings about the repository's code may stand before the report, which is one line.
+    lines = (report.strip() or said.strip()).splitlines() or ["no output"]
     try:
-        return json.loads(report)
+        return json.loads(lines[-1])
     except ValueError as error:
-        last = (report.strip() or said.strip()).splitlines()[-1:]
-        raise Unmeasured(f"no report: {last[0][:200] if last else 'no output'}") from error
+        raise Unmeasured(f"no report: {lines[-1][:200]}") from error
 
 
 def _finding(path: str) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,10 +15,14 @@ UNMEASURED = "not measured"
 
 def text(value: object) -> str:
     """Return a stranger's text so that it can stand in a line or a cell of a table."""
-    line = " ".join(str(value).split())
-    for sign in ("\\", "|", "*", "_", "[", "]", "<", "#"):
-        line = line.replace(sign, f"\\{sign}" if sign != "<" else "&lt;")
-    return line.replace("`", "'")
+    parts = " ".join(str(value).split()).replace("``", "`").split("`")
+    if len(parts) % 2 == 0:  # An odd number of marks: none of them opens code.
+        return _escaped("'".join(parts))
+    return "".join(code(part) if index % 2 else _escaped(part) for index, part in enumerate(parts))
+
+
+def _escaped(line: str) -> str:
+    return re.sub(r"([\\|*_\[\]#])", r"\\\1", line).replace("<", "&lt;")
 
 
 def code(value: object) -> str:
@@ -62,16 +67,11 @@ def report(measured: Report, *, title: str) -> str:
 
 
 def _summary(data: dict[str, Any]) -> str:
-    issues = data["security_issues"]
-    looked = {"bandit", "secrets"} & data["tools"].keys()
-    security = ", ".join(
-        f"{count} {level}"
-        for level in ("high", "medium", "low")
-        if (count := sum(issue["severity"] == level for issue in issues))
-    )
+    counts = data["security_counts"]
+    security = ", ".join(f"{count} {level}" for level, count in (counts or {}).items() if count)
     rows = [
         ("Quality", figure(data["quality_score"], " of 10")),
-        ("Security issues", (security or "none found") if looked else UNMEASURED),
+        ("Security issues", UNMEASURED if counts is None else security or "none found"),
         ("Code smells", figure(data["code_smells"])),
         ("Type errors", figure(data["type_errors"])),
         ("Test coverage", figure(data["coverage_percent"], " %")),

@@ -18,7 +18,7 @@ from tasks.analysis import (
     secrets,
     size,
 )
-from tasks.analysis.base import Finding, Measured, Measurement, NotMeasured, order
+from tasks.analysis.base import SEVERITIES, Finding, Measured, Measurement, NotMeasured, order
 from tasks.sandbox.base import Sandbox
 
 LISTED = 100
@@ -105,18 +105,28 @@ class Report:
         ]
 
     @property
+    def security_counts(self) -> dict[str, int] | None:
+        """Return how many issues of each severity there are, or None if none looked."""
+        listed = self.security
+        if listed is None:
+            return None
+        twice = [one for one in self.findings("bandit", "secrets") if one not in listed]
+        return {
+            level: sum(self.figure(tool, level) or 0 for tool in ("bandit", "secrets"))
+            - sum(one.severity == level for one in twice)
+            for level in SEVERITIES
+        }
+
+    @property
     def figures(self) -> score.Figures:
         """Return what the score is made of."""
-        issues = self.security
-        levels = [finding.severity for finding in issues or []]
+        counts = self.security_counts
         return score.Figures(
             lines=self.figure("size", "code_lines") or 0,
             smells=self.figure("ruff", "count"),
             complex_share=self.figure("lizard", "complex_share"),
             type_errors=self.figure("mypy", "count"),
-            security=None
-            if issues is None
-            else (levels.count("high"), levels.count("medium"), levels.count("low")),
+            security=(counts["high"], counts["medium"], counts["low"]) if counts else None,
             coverage_percent=self.figure("coverage", "percent"),
         )
 
@@ -126,6 +136,7 @@ class Report:
         return {
             "quality_score": score.quality_score(figures),
             "security_issues": [_issue(one) for one in (self.security or [])[:LISTED]],
+            "security_counts": self.security_counts,
             "code_smells": figures.smells,
             "type_errors": figures.type_errors,
             "coverage_percent": figures.coverage_percent,
@@ -186,9 +197,9 @@ def recommend(report: Report) -> list[str]:
     if worst and worst["complexity"] > lizard.COMPLEX:
         count = report.figure("lizard", "complex")
         advice.append(
-            f"Extract complex methods: {count} functions have a cyclomatic complexity above"
-            f" {lizard.COMPLEX}, most of all `{worst['name']}` ({worst['path']}:{worst['line']},"
-            f" {worst['complexity']})."
+            f"Extract complex methods: cyclomatic complexity is above {lizard.COMPLEX} in {count} of"
+            f" {report.figure('lizard', 'functions')} functions, most of all `{worst['name']}`"
+            f" ({worst['path']}:{worst['line']}, {worst['complexity']})."
         )
     advice += [_recommend_coverage(report), _recommend_docstrings(report)]
     duplicated = report.figure("duplication", "percent")
@@ -198,12 +209,12 @@ def recommend(report: Report) -> list[str]:
 
 
 def _recommend_security(report: Report) -> str:
-    pressing = [one for one in report.security or [] if one.severity != "low"]
-    if not pressing:
+    counts = report.security_counts
+    if not counts or not counts["high"] + counts["medium"]:
         return ""
-    first = pressing[0]
+    first = (report.security or [])[0]
     return (
-        f"Fix {len(pressing)} security issues of high or medium severity, first"
+        f"Fix the security issues of high or medium severity ({counts['high'] + counts['medium']}), first"
         f" {first.path}:{first.line}. {first.recommendation}"
     )
 
@@ -214,7 +225,7 @@ def _recommend_smells(report: Report) -> str:
         first = wrong[0]
         return f"Correct code that cannot work as written: {first.path}:{first.line} ({first.message})."
     fixable = report.figure("ruff", "fixable")
-    return f"Let ruff fix {fixable} code smells by itself." if fixable else ""
+    return f"Let ruff fix by itself what it safely can ({fixable} code smells)." if fixable else ""
 
 
 def _recommend_types(report: Report) -> str:
@@ -223,7 +234,7 @@ def _recommend_types(report: Report) -> str:
         return ""
     first = found[0]
     count = report.figure("mypy", "count")
-    return f"Resolve {count} type errors, first {first.path}:{first.line} ({first.message})."
+    return f"Resolve the type errors ({count}), first {first.path}:{first.line} ({first.message})."
 
 
 def _recommend_coverage(report: Report) -> str:

@@ -48,11 +48,16 @@ def run_analysers(bench: Bench, *, parts: Sequence[str] = PARTS) -> Report:
 
 def _summary(report: Report) -> str:
     data = report.data()
+    counts = report.security_counts
     figures = [
         f"Quality {markdown.figure(data['quality_score'], ' of 10')}",
-        f"{len(report.security)} security issues" if report.security is not None else "",
-        f"{data['code_smells']} code smells" if data["code_smells"] is not None else "",
-        f"{data['type_errors']} type errors" if data["type_errors"] is not None else "",
+        _counted(None if counts is None else sum(counts.values()), "security issue"),
+        _counted(data["code_smells"], "code smell"),
+        _counted(data["type_errors"], "type error"),
         f"coverage {markdown.figure(data['coverage_percent'], ' %')}",
     ]
     return ", ".join(figure for figure in figures if figure) + "."
+
+
+def _counted(count: int | None, noun: str) -> str:
+    return "" if count is None else steps.plural(count, noun)

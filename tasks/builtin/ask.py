@@ -25,6 +25,13 @@ PLACES = 25
 MENTIONS = 15
 NEAREST = 6
 Place = dict[str, Any]
+TITLES = {
+    "definition": "Defined",
+    "assignment": "Assigned",
+    "use": "Used",
+    "import": "Imported",
+    "mention": "Mentioned",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +93,7 @@ def search(bench: Bench, question: Question) -> dict[str, Any]:
         return {"names": known, "nearest": [], "mentions": []}
     return {
         "names": [],
-        "nearest": [_place(one) for one in index.nearest(question)],
+        "nearest": [_place(bench, one) for one in index.nearest(question)],
         "mentions": _mentions(bench, tree, question),
     }
 
@@ -147,8 +154,10 @@ def _mentions(bench: Bench, tree: Tree, question: Question) -> list[Place]:
     return [hits[key] for key in ranked[:MENTIONS]]
 
 
-def _place(item: dict[str, Any]) -> Place:
-    return {"path": item["path"], "line": item["line"], "text": item["signature"],
+def _place(bench: Bench, item: dict[str, Any]) -> Place:
+    lines = bench.sandbox.read(item["path"]).decode("utf-8", "replace").split("\n")
+    text = lines[item["line"] - 1].strip()[:200]
+    return {"path": item["path"], "line": item["line"], "text": text,
             "name": item["name"], "doc": item["doc"], "kind": "definition"}  # fmt: skip
 
 
@@ -167,14 +176,17 @@ def _hand_back(question: Question, found: dict[str, Any]) -> Handback:
         asked = ", ".join(question.names or question.words) or "this question"
         summary = f"Nothing in the repository fits {asked}."
         sections, places = [], []
-    citations = [{key: place[key] for key in ("path", "line", "text")} for place in places]
+    cited = {(place["path"], place["line"]): place for place in places}
+    citations = [{key: one[key] for key in ("path", "line", "text")} for one in cited.values()]
     content = "\n\n".join([markdown.text(summary), *sections])
     data = {"citations": citations, "names": [one["name"] for one in found["names"]]}
     return Handback("done", summary, content=content, data=data)
 
 
 def _sentence(name: str, places: Sequence[Place]) -> str:
-    defined = [place for place in places if place["kind"] == "definition"]
+    defined = [place for place in places if place["kind"] == "definition"] or [
+        place for place in places if place["kind"] == "assignment"
+    ]
     uses = sum(place["kind"] == "use" for place in places)
     used = f"used in {uses} place{'' if uses == 1 else 's'}"
     if not defined:
@@ -184,9 +196,8 @@ def _sentence(name: str, places: Sequence[Place]) -> str:
 
 
 def _about(name: str, places: Sequence[Place]) -> str:
-    titles = {"definition": "Defined", "use": "Used", "import": "Imported", "mention": "Mentioned"}
     parts_ = [f"## {markdown.code(name)}"]
-    for kind, title in titles.items():
+    for kind, title in TITLES.items():
         here = [place for place in places if place["kind"] == kind]
         if here:
             more = f"\n- and {len(here) - PLACES} more" if len(here) > PLACES else ""

@@ -69,7 +69,24 @@ BANDIT = {
     "B608": "A quote in the value changes the statement: SQL injection.",
     "B701": "Text of a user is shown as markup: cross-site scripting.",
 }
-MYPY = "At run time this is an AttributeError, a TypeError or a wrong value, whenever the types are as mypy says."
+MYPY = {
+    "arg-type": "The function is given a value of a type that it does not handle.",
+    "assignment": "The name gets a value of a type that its readers do not expect.",
+    "attr-defined": "AttributeError when this line runs: there is no such attribute.",
+    "call-arg": "TypeError when this line runs: the call does not fit the parameters.",
+    "call-overload": "TypeError when this line runs: no form of the function takes these values.",
+    "dict-item": "The dict gets an entry of a type that its readers do not expect.",
+    "func-returns-value": "The function returns nothing, so the name is always None.",
+    "index": "The index is of a type that does not work here: TypeError or KeyError.",
+    "list-item": "The list gets an item of a type that its readers do not expect.",
+    "name-defined": "NameError when this line runs: the name is not defined.",
+    "operator": "TypeError when this line runs with these types.",
+    "return-value": "The caller gets a value of another type than it was promised.",
+    "union-attr": "AttributeError when the value is of the type that lacks the attribute.",
+    "used-before-def": "UnboundLocalError or NameError: the name is read before it is set.",
+}
+"""Errors of other codes are about annotations, which fail nowhere."""
+IS_NONE = "When the value is None, this line fails: {}"
 SECRET = "Whoever can read the repository, now or later, can use it."  # noqa: S105 - a sentence
 CONFLICT = "A marker of a merge conflict was left in the file: it is no valid code."
 
@@ -79,6 +96,12 @@ def of_ruff(rule: str, message: str) -> str:
     if rule in RUFF:
         return RUFF[rule]
     return f"{message}: an error when this line runs." if rule.startswith(PREFIXES) else ""
+
+
+def of_mypy(rule: str, message: str) -> str:
+    """Return the failure of a type error, or "" where nothing goes wrong at run time."""
+    failure = MYPY.get(rule, "")
+    return IS_NONE.format(failure) if failure and "None" in message else failure
 
 
 def of_bandit(rule: str, message: str) -> str:

@@ -171,8 +171,9 @@ def _mypy(change: Change, bench: Bench) -> list[dict[str, Any]]:
     if not change.python:
         raise Unmeasured("no Python file was changed")
     found, _ = mypy.check(bench.sandbox, python_files(bench.sandbox))
-    sure = [one for one in change.new(found) if not is_test(one.path) and one.rule != "syntax"]
-    return [_entry(one, failures.MYPY) for one in sure]
+    sure = [one for one in change.new(found) if not is_test(one.path)]
+    entries = [_entry(one, failures.of_mypy(one.rule, one.message)) for one in sure]
+    return [one for one in entries if one["failure"]]
 
 
 def _entry(one: Finding, failure: str) -> dict[str, Any]:

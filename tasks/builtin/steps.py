@@ -56,10 +56,16 @@ def measure(bench: Bench, name: str, title: str, effect: Callable[[], Measuremen
 
 
 def _count(measurement: Measured) -> str:
-    if "percent" in measurement.figures and not measurement.findings:
-        return f"{measurement.figures['percent']} %"
-    count = measurement.figures["count"]
-    return f"{count} finding{'' if count == 1 else 's'}"
+    figures = measurement.figures
+    if "percent" in figures:
+        return f"{figures['percent']} %"
+    if "files" in figures:
+        return f"{plural(figures['files'], 'file')}, {plural(figures['lines'], 'line')}"
+    return plural(figures["count"], "finding")
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 @dataclass(frozen=True, slots=True)

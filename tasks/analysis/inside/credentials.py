@@ -34,7 +34,7 @@ ASSIGNED = re.compile(
 )
 PLACEHOLDER = re.compile(
     r"(?i)example|change.?me|placeholder|dummy|sample|your[_-]|xxx|\*\*\*|<[^>]*>|[{}$%]|todo"
-    r"|^(password|passwd|secret|token|api_?key|test\w*|none|null|true|false)$"
+    r"|^(test\w*|[a-z_]+\d{0,2})$"
 )
 
 

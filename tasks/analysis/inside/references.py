@@ -1,6 +1,7 @@
 """Find where names are used in Python. Request: {"paths": [path], "names": [name]}.
 
-Answer: [{name, path, line, kind, text}] with kind "definition", "import" or "use". A name with a
+Answer: [{name, path, line, kind, text}] with kind "definition" (of a class or
+function), "assignment", "import" or "use". A name with a
 dot is looked for by its last part.
 """
 
@@ -22,10 +23,10 @@ def places(node: ast.AST) -> list[Place]:
     if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
         return [(node.name, node.lineno, "definition")]
     if isinstance(node, ast.Name):
-        kind = "definition" if isinstance(node.ctx, ast.Store) else "use"
+        kind = "assignment" if isinstance(node.ctx, ast.Store) else "use"
         return [(node.id, node.lineno, kind)]
     if isinstance(node, ast.Attribute):
-        kind = "definition" if isinstance(node.ctx, ast.Store) else "use"
+        kind = "assignment" if isinstance(node.ctx, ast.Store) else "use"
         return [(node.attr, node.end_lineno or node.lineno, kind)]
     if isinstance(node, (ast.Import, ast.ImportFrom)):
         names = {alias.name.split(".")[-1]: alias.lineno for alias in node.names}
