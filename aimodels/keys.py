@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from django.db import transaction
+from typing import Any
+
+from django.db.models import QuerySet
 
 from accounts.models import User
 from aimodels.errors import KeyRefused
@@ -72,14 +74,14 @@ def reveal_config(config: ProviderConfig) -> Secret:
 def rotate() -> int:
     """Seal every key again under the newest encryption key; return how many changed.
 
-    A row at a time, each in its own transaction, and only if it is still what was read: a reader
-    finds a key that opens at every moment, and a key replaced meanwhile stays replaced.
+    A row at a time, and only if it is still what was read: a reader finds a key that opens at
+    every moment, and a key replaced meanwhile stays replaced.
     """
     changed = 0
     for key in ProviderKey.objects.iterator():
-        changed += _reseal(key, _context(key))
+        changed += _reseal(ProviderKey.objects.all(), key, _context(key))
     for config in ProviderConfig.objects.exclude(sealed_key="").iterator():
-        changed += _reseal(config, _config_context(config))
+        changed += _reseal(ProviderConfig.objects.all(), config, _config_context(config))
     return changed
 
 
@@ -110,10 +112,8 @@ def _config_context(config: ProviderConfig) -> str:
     return f"aimodels.ProviderConfig:{config.provider}"
 
 
-@transaction.atomic
-def _reseal(row: ProviderKey | ProviderConfig, context: str) -> int:
+def _reseal(rows: QuerySet[Any], row: ProviderKey | ProviderConfig, context: str) -> int:
     resealed = fields.reseal(row.sealed_key, context=context)
     if resealed == row.sealed_key:
         return 0
-    same = type(row)._default_manager.filter(pk=row.pk, sealed_key=row.sealed_key)
-    return same.update(sealed_key=resealed)
+    return rows.filter(pk=row.pk, sealed_key=row.sealed_key).update(sealed_key=resealed)

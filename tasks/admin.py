@@ -30,8 +30,6 @@ INLINE_ROWS = 100
 class ReadOnly:
     """What only the engine writes."""
 
-    formfield_overrides = {URLField: {"assume_scheme": "https"}}
-
     def has_add_permission(self, request: HttpRequest, *args: Any) -> bool:
         return False
 
@@ -52,6 +50,7 @@ class ResultInline(ReadOnly, admin.StackedInline):  # type: ignore[type-arg] # n
     model = TaskResult
     fields = ["kind", "summary", "content", "pull_request_url", "created_at"]
     readonly_fields = ["created_at"]
+    formfield_overrides = {URLField: {"assume_scheme": "https"}}
     extra = 0
 
 
@@ -144,6 +143,7 @@ class TaskLogAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # not 
 @admin.register(TaskResult)
 class TaskResultAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # not generic at run time
     list_display = ["task", "kind", "pull_request_url", "created_at"]
+    formfield_overrides = {URLField: {"assume_scheme": "https"}}
     list_filter = ["kind", "created_at"]
     list_select_related = ["task"]
     search_fields = ["=task__id", "summary"]

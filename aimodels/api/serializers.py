@@ -55,7 +55,7 @@ class AIModelSerializer(serializers.ModelSerializer[AIModel]):
         return model.pk in self.context["usable"]
 
     def get_is_own(self, model: AIModel) -> bool:
-        return model.owner_id == self.context["user"].pk
+        return bool(model.owner_id == self.context["user"].pk)
 
     def get_base_url(self, model: AIModel) -> str:
         """Return the address of the user's own model; another's is nobody's business."""

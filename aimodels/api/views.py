@@ -33,28 +33,25 @@ class ModelViewSet(ListModelMixin, GenericViewSet[AIModel]):
     def get_queryset(self) -> AIModelQuerySet:
         return AIModel.objects.shown_to(self._user)
 
-    def get_serializer_context(self) -> dict[str, Any]:
-        return super().get_serializer_context() | {"user": self._user, "usable": set()}
-
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         page = self.paginate_queryset(self.get_queryset())
-        return self.get_paginated_response(self._shown(page or []))
+        return self.get_paginated_response(_shown(page or [], self._user))
 
     def retrieve(self, request: Request, pk: str) -> Response:
-        return Response(self._shown([self._model(pk)])[0])
+        return Response(_shown([self._model(pk)], self._user)[0])
 
     def create(self, request: Request) -> Response:
         given = OwnModelSerializer(data=request.data)
         given.is_valid(raise_exception=True)
         model = own.add(owner=self._user, values=given.validated_data)
-        return Response(self._shown([model])[0], status=201)
+        return Response(_shown([model], self._user)[0], status=201)
 
     def update(self, request: Request, pk: str) -> Response:
         model = self._model(pk)
         given = OwnModelSerializer(data=request.data, partial=True)
         given.is_valid(raise_exception=True)
         own.edit(model, by=self._user, values=given.validated_data)
-        return Response(self._shown([model])[0])
+        return Response(_shown([model], self._user)[0])
 
     def destroy(self, request: Request, pk: str) -> Response:
         own.remove(self._model(pk), by=self._user)
@@ -82,7 +79,8 @@ class ModelViewSet(ListModelMixin, GenericViewSet[AIModel]):
         return cast("User", self.request.user)
 
     def _model(self, pk: str) -> AIModel:
-        return cast("AIModel", get_object_or_404(AIModel.objects.visible_to(self._user), pk=pk))
+        model: AIModel = get_object_or_404(AIModel.objects.visible_to(self._user), pk=pk)
+        return model
 
     def _named(self, given: dict[str, Any]) -> AIModel:
         wanted = {"pk": given["model_id"]} if "model_id" in given else {"name": given["name"]}
@@ -91,12 +89,13 @@ class ModelViewSet(ListModelMixin, GenericViewSet[AIModel]):
         model = found.exclude(owner=None).first() or found.first()
         if model is None:
             raise NotFound("There is no such model.")
-        return cast("AIModel", model)
+        return model
 
-    def _shown(self, models: list[AIModel]) -> list[dict[str, Any]]:
-        usable = {model.pk for model in access.usable(models, self._user)}
-        context = {"user": self._user, "usable": usable}
-        return list(AIModelSerializer(models, many=True, context=context).data)
+
+def _shown(models: list[AIModel], user: User) -> list[dict[str, Any]]:
+    usable = {model.pk for model in access.usable(models, user)}
+    context = {"user": user, "usable": usable}
+    return [dict(row) for row in AIModelSerializer(models, many=True, context=context).data]
 
 
 class NotByAccessKey(BasePermission):

@@ -82,7 +82,7 @@ def test_loading_twice_changes_nothing(db: None) -> None:
 
 def test_a_reload_reprices_but_keeps_what_staff_decided(db: None) -> None:
     catalogue.load(today=TODAY)
-    model = AIModel.objects.filter(provider=ProviderKind.ANTHROPIC).first()
+    model = AIModel.objects.filter(provider=ProviderKind.ANTHROPIC)[0]
     price = model.input_price
     AIModel.objects.filter(pk=model.pk).update(
         is_active=False,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from accounts.models import User
@@ -59,7 +61,7 @@ def test_a_provider_without_keys_takes_none(alice: User, provider: str) -> None:
         keys.add(user=alice, provider=provider, plain=PLAIN)
 
 
-def test_rotation_seals_every_key_anew(alice: User, settings) -> None:  # type: ignore[no-untyped-def]
+def test_rotation_seals_every_key_anew(alice: User, settings: Any) -> None:
     old = list(settings.FIELD_ENCRYPTION_KEYS)
     key = keys.add(user=alice, provider="openai", plain=PLAIN)
     config = keys.configure(ProviderConfig(provider="openai"), plain="sk-platform-0123456789")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -47,7 +48,7 @@ def test_nothing_used_costs_nothing() -> None:
     assert model().cost_microcredits(Usage()) == 0
 
 
-def test_the_value_of_a_credit_is_a_setting(settings) -> None:  # type: ignore[no-untyped-def]
+def test_the_value_of_a_credit_is_a_setting(settings: Any) -> None:
     settings.CREDIT_USD = "0.03"
     assert model().cost_microcredits(Usage(input=1_000_000)) == 66_666_667
 
@@ -118,7 +119,13 @@ def test_a_rule_without_a_price_makes_it_unknown_not_the_old_one() -> None:
     used=st.floats(0, 1),
     rules=st.sampled_from([[], [LONG], [DEARER], [LONG, DEARER]]),
 )
-def test_no_call_costs_more_than_its_worst_case(size, output, shares, used, rules) -> None:  # type: ignore[no-untyped-def]
+def test_no_call_costs_more_than_its_worst_case(
+    size: int,
+    output: int,
+    shares: tuple[float, float],
+    used: float,
+    rules: list[dict[str, Any]],
+) -> None:
     some = model(price_rules=rules)
     real = int(size * used)
     cached = int(real * shares[0])

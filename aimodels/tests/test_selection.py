@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from accounts.models import User
@@ -9,13 +11,14 @@ from aimodels import access, keys, selection
 from aimodels.errors import ModelInactive, ModelNotUsable, ModelUnable, NoModel
 from aimodels.models import AIModel, ProviderConfig, ProviderKey, ProviderKind
 from aimodels.tests.make import make_model
+from asynccoder.lib import outbound
 
 OWN = "sk-own-key-0123456789"
 PLATFORM = "sk-platform-0123456789"
 
 
 @pytest.fixture(autouse=True)
-def _no_keys(settings) -> None:  # type: ignore[no-untyped-def]
+def _no_keys(settings: Any) -> None:
     settings.CLAUDE_API_KEY = settings.OPENAI_API_KEY = settings.GEMINI_API_KEY = ""
 
 
@@ -24,7 +27,9 @@ def reach(model: AIModel, user: User) -> tuple[str, str, bool]:
     return found.base_url, found.api_key.reveal(), found.is_own_key
 
 
-def test_a_users_own_key_comes_before_the_platforms(alice: User, mallory: User, settings) -> None:  # type: ignore[no-untyped-def]
+def test_a_users_own_key_comes_before_the_platforms(
+    alice: User, mallory: User, settings: Any
+) -> None:
     settings.CLAUDE_API_KEY = PLATFORM
     model = make_model()
     keys.add(user=alice, provider="anthropic", plain=OWN)
@@ -41,7 +46,7 @@ def test_the_newest_active_key_is_used(alice: User) -> None:
     assert reach(model, alice)[1] == OWN
 
 
-def test_staffs_configuration_comes_before_the_environment(alice: User, settings) -> None:  # type: ignore[no-untyped-def]
+def test_staffs_configuration_comes_before_the_environment(alice: User, settings: Any) -> None:
     settings.CLAUDE_API_KEY = PLATFORM
     keys.configure(
         ProviderConfig(provider="anthropic", base_url="https://proxy.example/"),
@@ -63,7 +68,7 @@ def test_a_model_switched_off_is_not_reached(alice: User) -> None:
         access.provider_access(make_model(is_active=False), alice)
 
 
-def own_model(user: User, **values: object) -> AIModel:
+def own_model(user: User, **values: Any) -> AIModel:
     values.setdefault("base_url", "https://models.example/v1")
     return make_model("own", provider=ProviderKind.CUSTOM, owner=user, **values)
 
@@ -72,13 +77,13 @@ def own_model(user: User, **values: object) -> AIModel:
 def open_network(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Let every address pass and record what was asked: names do not resolve in a test."""
     asked: list[str] = []
-    monkeypatch.setattr(access.outbound, "check", asked.append)
+    monkeypatch.setattr(outbound, "check", asked.append)
     return asked
 
 
 def test_a_custom_model_never_gets_a_platform_key(
-    alice: User, settings, open_network: list[str]
-) -> None:  # type: ignore[no-untyped-def]
+    alice: User, settings: Any, open_network: list[str]
+) -> None:
     settings.OPENAI_API_KEY = settings.CLAUDE_API_KEY = PLATFORM
     keys.configure(
         ProviderConfig(provider="custom", base_url="https://staff.example/v1"), plain=PLATFORM
@@ -137,7 +142,7 @@ def test_preference_then_price_decides(alice: User) -> None:
 @pytest.mark.parametrize(
     "values", [{"is_active": False}, {"capabilities": ["ask"]}, {"output_price": None}]
 )
-def test_what_cannot_do_it_is_not_chosen(alice: User, values: dict[str, object]) -> None:
+def test_what_cannot_do_it_is_not_chosen(alice: User, values: dict[str, Any]) -> None:
     keys.add(user=alice, provider="anthropic", plain=OWN)
     make_model(**values)
     with pytest.raises(NoModel):
@@ -156,8 +161,8 @@ def test_anothers_own_model_is_never_chosen_not_even_for_staff(
 
 
 def test_choosing_takes_three_queries_for_any_number_of_models(
-    alice: User, django_assert_num_queries
-) -> None:  # type: ignore[no-untyped-def]
+    alice: User, django_assert_num_queries: Any
+) -> None:
     for number in range(5):
         make_model(f"m{number}")
     with django_assert_num_queries(3):

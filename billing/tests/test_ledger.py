@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
+from typing import Any
 
 import pytest
 from django.db import IntegrityError, transaction
@@ -177,11 +179,11 @@ def test_what_nobody_has_is_not_charged_but_said(
 
 def test_an_adjustment_never_goes_below_zero(alice: User) -> None:
     give(alice, 10)
-    take = {"user_id": alice.pk, "description": "Correction"}
-    assert ledger.adjust(microcredits=-10 * CREDIT, reference="a", **take)
-    assert not ledger.adjust(microcredits=-10 * CREDIT, reference="a", **take)
+    adjust = partial(ledger.adjust, user_id=alice.pk, description="Correction")
+    assert adjust(microcredits=-10 * CREDIT, reference="a")
+    assert not adjust(microcredits=-10 * CREDIT, reference="a")
     with pytest.raises(OutOfCredit):
-        ledger.adjust(microcredits=-1, reference="b", **take)
+        adjust(microcredits=-1, reference="b")
     assert in_credits(alice) == (0, 0, 0)
 
 
@@ -198,7 +200,7 @@ def test_a_refund_gives_back_and_lowers_what_was_spent(alice: User) -> None:
 
 
 @pytest.mark.parametrize("verb", [ledger.grant, ledger.refund, ledger.hold])
-def test_a_negative_amount_is_our_bug(alice: User, verb) -> None:  # type: ignore[no-untyped-def]
+def test_a_negative_amount_is_our_bug(alice: User, verb: Any) -> None:
     with pytest.raises(ValueError, match="never negative"):
         verb(user_id=alice.pk, microcredits=-1, reference="x", description="")
 

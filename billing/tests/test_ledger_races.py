@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.db import connection
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from accounts.models import User
 from asynccoder.lib.errors import OutOfCredit
 from billing import ledger
+from billing.errors import CapReached, HoldClosed
 from billing.models import CreditHold, LedgerEntry
 from billing.tests.make import CREDIT, assert_books_balance, give
 
@@ -151,8 +153,6 @@ STEPS = st.lists(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_no_order_of_verbs_breaks_the_books(alice: User, steps: list[tuple[Any, ...]]) -> None:
-    from uuid import uuid4
-
     run = uuid4().hex
     for verb, task, amount, turn in steps:
         _do(alice, f"{run}:task:{task}", verb, amount, turn)
@@ -162,9 +162,11 @@ def test_no_order_of_verbs_breaks_the_books(alice: User, steps: list[tuple[Any, 
 
 
 def _do(user: User, reference: str, verb: str, amount: int, turn: int) -> None:
-    from billing.errors import CapReached, HoldClosed
-
-    money = {"user_id": user.pk, "reference": f"{reference}:{verb}:{turn}", "description": ""}
+    money: dict[str, Any] = {
+        "user_id": user.pk,
+        "reference": f"{reference}:{verb}:{turn}",
+        "description": "",
+    }
     try:
         match verb:
             case "grant" | "refund":

@@ -42,7 +42,6 @@ class PriorityField(serializers.Field[int, str, str, Any]):
 
 class ResultSerializer(serializers.ModelSerializer[TaskResult]):
     result_type = serializers.CharField(source="kind")
-    data = serializers.SerializerMethodField()
 
     class Meta:
         model = TaskResult
@@ -58,9 +57,9 @@ class ResultSerializer(serializers.ModelSerializer[TaskResult]):
             "created_at",
         ]
 
-    def get_data(self, result: TaskResult) -> dict[str, Any]:
-        """Return the result in the shape of its type; names of the user's code are keys in it."""
-        return Foreign(result.data)
+    def to_representation(self, instance: TaskResult) -> dict[str, Any]:
+        """Keep the keys in ``data`` as they are: names of the user's code may be among them."""
+        return dict(super().to_representation(instance)) | {"data": Foreign(instance.data)}
 
 
 class CheckSerializer(serializers.ModelSerializer[Check]):

@@ -47,7 +47,8 @@ class TaskViewSet(ListModelMixin, GenericViewSet[Task]):
     plural = "tasks"
 
     def get_queryset(self) -> TaskQuerySet:
-        return cast("TaskQuerySet", Task.objects.visible_to(self._user))
+        tasks: TaskQuerySet = Task.objects.visible_to(self._user)
+        return tasks
 
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         wanted = TaskFilter(data=request.query_params.dict())
@@ -145,7 +146,7 @@ class TaskViewSet(ListModelMixin, GenericViewSet[Task]):
         found = Repository.objects.visible_to(self._user).active().filter(pk=pk).first()
         if found is None:
             raise NotFound("There is no such repository.")
-        return cast("Repository", found)
+        return found
 
     def _model(self, given: dict[str, Any]) -> AIModel | None:
         """Return the model that is named by its id or its name; the user's own goes first."""
@@ -158,7 +159,7 @@ class TaskViewSet(ListModelMixin, GenericViewSet[Task]):
         found = models.filter(owner=self._user).first() or models.first()
         if found is None:
             raise NotFound("There is no such model.")
-        return cast("AIModel", found)
+        return found
 
 
 def _idempotency_key(request: Request) -> str:

@@ -15,6 +15,7 @@ from repositories.models import Repository, RepositoryAccess
 from tasks.models import Priority, Status, Task
 from tasks.tests.make import make_repository
 
+NOBODYS = str(uuid.UUID(int=1))
 PLAIN, ENVELOPE = "/api/v1/tasks", "/api/tasks"
 
 
@@ -136,7 +137,7 @@ def test_nothing_but_the_request_is_taken_from_the_body(
     as_alice: APIClient, alice: User, mallory: User, repository: Repository
 ) -> None:
     forged = {
-        "id": str(uuid.uuid4()),
+        "id": NOBODYS,
         "owner": str(mallory.pk),
         "owner_id": str(mallory.pk),
         "status": "completed",
@@ -208,8 +209,8 @@ def test_wrong_values_are_refused_in_the_envelope(
         ({"type": "architect"}, 503, "SERVICE_UNAVAILABLE"),
         ({"type": "architect", "model": "builtin"}, 400, "VALIDATION_ERROR"),
         ({"model": "nobody"}, 404, "RESOURCE_NOT_FOUND"),
-        ({"ai_model_id": str(uuid.uuid4())}, 404, "RESOURCE_NOT_FOUND"),
-        ({"repository_id": str(uuid.uuid4())}, 404, "RESOURCE_NOT_FOUND"),
+        ({"ai_model_id": NOBODYS}, 404, "RESOURCE_NOT_FOUND"),
+        ({"repository_id": NOBODYS}, 404, "RESOURCE_NOT_FOUND"),
         ({"repository_id": None}, 400, "VALIDATION_ERROR"),
         ({"branch": "--upload-pack=x"}, 400, "VALIDATION_ERROR"),
         ({"patch": "x"}, 400, "VALIDATION_ERROR"),
