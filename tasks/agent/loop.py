@@ -81,7 +81,8 @@ class _Agent:
         self.tools = chosen(mode.tools, is_read_only=mode.is_read_only)
         self.finish_spec = finish_tool(mode)
         specs = [*(tool.spec for tool in self.tools.values()), self.finish_spec]
-        self.opening = prompts.opening(mode, assignment, bench)
+        self.material = mode.material(assignment, bench)
+        self.opening = prompts.opening(mode, assignment, bench, self.material)
         self.history = History(
             provider, limits, prompts.system_parts(mode, limits, assignment), specs
         )
@@ -102,15 +103,18 @@ class _Agent:
             except _TryAgain:
                 continue
             except _Finished:
-                return self.mode.make(self.accepted, self.bench, self.assignment)
+                return self.result()
             except (OutOfBudget, ModelGaveUp):
                 if not self.accepted:
                     raise
                 # The repair came to nothing, the result before it stands, as it is now.
                 self.bench.run_checks(phase="after")
-                return self.mode.make(self.accepted, self.bench, self.assignment)
+                return self.result()
             except _Blocked as blocked:
                 return Handback("blocked", f"The run was ended because {blocked}.")
+
+    def result(self) -> Handback:
+        return self.mode.make(self.accepted, self.bench, self.assignment, self.material)
 
     def step(self) -> None:
         """Ask the model once and do what it asks for."""

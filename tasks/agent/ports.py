@@ -162,6 +162,14 @@ class Assignment:
     review: Review | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What a task brings along: ``text`` for the model, ``data`` for the result that is made."""
+
+    text: str = ""
+    data: dict[str, Any] = field(default_factory=dict)
+
+
 class Mode(Protocol):
     """One task type as the loop sees it: ``tasks.modes`` has one for each."""
 
@@ -198,14 +206,20 @@ class Mode(Protocol):
         """The fields that must be there when the status is "done"."""
         ...
 
-    def material(self, assignment: Assignment, bench: Bench) -> str:
-        """Return what the task brings along, such as the diff to review; "" for nothing."""
+    def material(self, assignment: Assignment, bench: Bench) -> Material:
+        """Return what the task brings along, such as the diff to review (steps are journalled)."""
         ...
 
     def refuse(self, arguments: dict[str, Any], bench: Bench, assignment: Assignment) -> str | None:
         """Return why this finish cannot stand, in words for the model, or None."""
         ...
 
-    def make(self, arguments: dict[str, Any], bench: Bench, assignment: Assignment) -> Handback:
+    def make(
+        self,
+        arguments: dict[str, Any],
+        bench: Bench,
+        assignment: Assignment,
+        material: Material,
+    ) -> Handback:
         """Return the result that an accepted finish makes."""
         ...

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from tasks.agent.budget import AgentLimits
 from tasks.agent.output import clip, visible
-from tasks.agent.ports import Assignment, Bench, CheckRecord, Mode
+from tasks.agent.ports import Assignment, Bench, CheckRecord, Material, Mode
 
 BRIEF_CHARACTERS = 16_000
 CHECK_CHARACTERS = 3_000
@@ -159,14 +159,13 @@ def platform_mark(assignment: Assignment) -> str:
     return f"[platform {hashlib.sha256(assignment.task_id.encode()).hexdigest()[:10]}]"
 
 
-def opening(mode: Mode, assignment: Assignment, bench: Bench) -> str:
+def opening(mode: Mode, assignment: Assignment, bench: Bench, material: Material) -> str:
     """Return the first message: the task, what it brings along, and the checks as they were."""
     parts = [f"# Task\n{visible(assignment.prompt)}", _surroundings(assignment)]
     if assignment.files and not mode.is_read_only:
         names = "\n".join(f"- {visible(file.get('path', ''))}" for file in assignment.files)
         parts.append(f"Files that came with the task (they are in the workspace):\n{names}")
-    if material := mode.material(assignment, bench):
-        parts.append(material)
+    parts.append(material.text)
     if checks := checks_before(bench.checks_of("before") or ()):
         parts.append(checks)
     parts.append(

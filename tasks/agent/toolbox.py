@@ -111,9 +111,10 @@ def inside(path: str) -> str:
 
 
 def readable_place(path: str) -> str:
-    """Return a path that may be read: in the workspace, or an output kept in /tmp."""
-    if path.startswith("/tmp/output-") and "/.." not in path:  # noqa: S108 - inside the sandbox
-        return path
+    """Return a path that may be read: in the workspace, or in the sandbox's own /tmp."""
+    absolute = posixpath.normpath(posixpath.join(WORKSPACE, path.strip() or "."))
+    if absolute.startswith("/tmp/"):  # noqa: S108 - inside the sandbox
+        return absolute
     return inside(path)
 
 

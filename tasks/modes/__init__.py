@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from tasks.modes import ask, debug
+from tasks.modes import (
+    analysis,
+    architect,
+    ask,
+    build,
+    debug,
+    documentation,
+    implement,
+    pr_review,
+)
 from tasks.modes.base import Mode
 
-MODES: dict[str, Mode] = {mode.type: mode for mode in (debug.MODE, ask.MODE)}
+__all__ = ["MODES", "Mode"]
+
+ALL = (debug, ask, documentation, architect, pr_review, build, implement, analysis)
+MODES: dict[str, Mode] = {module.MODE.type: module.MODE for module in ALL}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypedDict
 
-from tasks.agent.ports import Assignment, Bench, Handback
+from tasks.agent.ports import Assignment, Bench, Handback, Material
 from tasks.modes.base import READING_TOOLS, Mode
 from tasks.modes.citations import citation_schema, cited, line_count
 
@@ -39,7 +39,9 @@ def _problem(citation: dict[str, Any], bench: Bench) -> str:
     return f"{path}:{last}: the file has only {lines} lines" if last > lines else ""
 
 
-def make(arguments: dict[str, Any], bench: Bench, assignment: Assignment) -> Handback:
+def make(
+    arguments: dict[str, Any], bench: Bench, assignment: Assignment, material: Material
+) -> Handback:
     answer = arguments.get("answer") or arguments["summary"]
     citations = [cited(one) for one in arguments.get("citations", [])]
     data: AskData = {"answer": answer, "citations": citations}

@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
-from tasks.agent.ports import Assignment, Bench, Handback
+from tasks.agent.ports import Assignment, Bench, Handback, Material
 
 READING_TOOLS = ("bash", "view", "search")
 CHANGING_TOOLS = ("bash", "view", "search", "edit", "apply_patch", "plan")
 
 Refuse = Callable[[dict[str, Any], Bench, Assignment], str | None]
-Make = Callable[[dict[str, Any], Bench, Assignment], Handback]
+Make = Callable[[dict[str, Any], Bench, Assignment, Material], Handback]
 
 
 class ChangeData(TypedDict):
@@ -22,9 +22,9 @@ class ChangeData(TypedDict):
     details: dict[str, Any]
 
 
-def no_material(assignment: Assignment, bench: Bench) -> str:
+def no_material(assignment: Assignment, bench: Bench) -> Material:
     """Bring nothing along besides the task's words."""
-    return ""
+    return Material()
 
 
 def no_refusal(arguments: dict[str, Any], bench: Bench, assignment: Assignment) -> str | None:
@@ -48,7 +48,7 @@ class Mode:
     fields: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     required: Sequence[str] = ()
     refuse: Refuse = no_refusal
-    material: Callable[[Assignment, Bench], str] = no_material
+    material: Callable[[Assignment, Bench], Material] = no_material
 
 
 # --- shared by the modes that change code -------------------------------------------------------
@@ -74,7 +74,9 @@ def refuse_untrue_status(
 def make_changes(*sections: tuple[str, str]) -> Make:
     """Return the maker of a code-changing result; ``sections`` are (field, heading) pairs."""
 
-    def make(arguments: dict[str, Any], bench: Bench, assignment: Assignment) -> Handback:
+    def make(
+        arguments: dict[str, Any], bench: Bench, assignment: Assignment, material: Material
+    ) -> Handback:
         details = {name: arguments[name] for name, _ in sections if arguments.get(name)}
         parts = [arguments["summary"]]
         parts += [
