@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
-from django.db.models import Model, QuerySet
+from django.db.models import Model, QuerySet, URLField
+from django.forms import ModelForm
 from django.http import HttpRequest
 from django.utils import timezone
 
 from accounts import tokens
 from accounts.models import AccessKey, FeedEvent, RefreshToken, TokenFamily, User
+from asynccoder.lib import upcalls
 
 if TYPE_CHECKING:
     # Django's own classes are generic for the type checker only.
@@ -76,8 +78,16 @@ class UserAdmin(UserAdminBase):
         )
     ]
     actions = ["end_tokens"]
+    formfield_overrides = {URLField: {"assume_scheme": "https"}}
 
-    @admin.action(description="End every token and key session of the chosen accounts")
+    def save_model(
+        self, request: HttpRequest, obj: User, form: ModelForm[User], change: Any
+    ) -> None:
+        super().save_model(request, obj, form, change)
+        if not change:
+            upcalls.call("account_created", obj)
+
+    @admin.action(description="End every token of the chosen accounts")
     def end_tokens(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
         for user in queryset:
             tokens.revoke_all(user)

@@ -8,11 +8,13 @@ from typing import Any, ClassVar
 
 from django.contrib.auth import models as auth
 from django.contrib.auth.models import AbstractUser
-from django.db import models
+from django.db import models, transaction
 from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
+
+from asynccoder.lib import upcalls
 
 
 class Role(models.TextChoices):
@@ -43,9 +45,12 @@ class UserManager(auth.UserManager["User"]):
     def create_superuser(
         self, username: str, email: str | None = None, password: str | None = None, **values: Any
     ) -> User:
-        """Create an account that opens the Django admin and has the role ``admin``."""
+        """Create an account with the role ``admin`` that opens the Django admin, and greet it."""
         values.setdefault("role", Role.ADMIN)
-        return super().create_superuser(username, email, password, **values)
+        with transaction.atomic():
+            user = super().create_superuser(username, email, password, **values)
+            upcalls.call("account_created", user)
+        return user
 
     def named(self, identity: str) -> User | None:
         """Return the account of an e-mail address or, if there is none, of a user name."""
