@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from django.http import HttpRequest
-from django.utils.functional import SimpleLazyObject
 
 from accounts.models import User
 from billing.models import CreditAccount
@@ -27,7 +27,8 @@ def top_bar(request: HttpRequest) -> dict[str, Any]:
     user = getattr(request, "user", None)
     if not isinstance(user, User):
         return {}
+    # A template calls what can be called; a lazy object would be no number to its filters.
     return {
-        "tray_open": SimpleLazyObject(lambda: open_tasks_of(user)),
-        "tray_balance": SimpleLazyObject(lambda: balance_of(user)),
+        "tray_open": cache(lambda: open_tasks_of(user)),
+        "tray_balance": cache(lambda: balance_of(user)),
     }
