@@ -11,7 +11,7 @@ from django.db import models
 from django.db.models import Q
 
 from accounts.models import User
-from aimodels.prices import Prices, microcredits
+from aimodels.prices import Prices, microcredits, per_million
 from aimodels.providers.base import Usage
 
 TASK_TYPES = (
@@ -125,6 +125,15 @@ class AIModel(models.Model):
 
     def can(self, task_type: str) -> bool:
         return task_type in self.capabilities
+
+    @property
+    def input_price_per_million(self) -> str | None:
+        """Return US$ per million input tokens, as price lists write it."""
+        return per_million(self.input_price)
+
+    @property
+    def output_price_per_million(self) -> str | None:
+        return per_million(self.output_price)
 
     def cost_microcredits(self, usage: Usage) -> int:
         """Return what a call cost, rounded up; raise PriceUnknown when a needed price is null."""

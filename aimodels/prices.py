@@ -61,6 +61,11 @@ def microcredits(usd: Fraction) -> int:
     return math.ceil(usd / Fraction(settings.CREDIT_USD) * MICROCREDITS)
 
 
+def per_million(price: Decimal | None) -> str | None:
+    """Write a price per token as price lists do: US$ per million tokens, without idle zeros."""
+    return None if price is None else f"{(price * TOKENS_PER_PRICE).normalize():f}"
+
+
 def _cost(tokens: int, *prices: Decimal | None) -> Fraction:
     if not tokens:
         return Fraction(0)

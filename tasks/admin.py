@@ -13,6 +13,7 @@ from django.utils.html import format_html
 from accounts.models import User
 from asynccoder.lib.errors import AppError
 from billing.ledger import as_credits
+from tasks import lifecycle
 from tasks.models import (
     Analysis,
     Artifact,
@@ -96,8 +97,6 @@ class TaskAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # not gen
     @admin.action(description="Cancel the selected tasks", permissions=["view"])
     def cancel(self, request: HttpRequest, tasks: QuerySet[Task]) -> None:
         """Cancel what has not ended; say how many were refused and why."""
-        from tasks import lifecycle  # It brings the engine with it, which a list does not need.
-
         by = cast("User", request.user)
         for task in tasks:
             try:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from decimal import Decimal
 from typing import Any
 
 from django.core.management.base import BaseCommand
 
 from aimodels import catalogue
-from aimodels.prices import TOKENS_PER_PRICE
+from aimodels.prices import per_million
 
 
 class Command(BaseCommand):
@@ -28,13 +27,9 @@ class Command(BaseCommand):
 
 
 def _line(entry: catalogue.Entry) -> str:
-    paid = _per_million(entry.prices["input_price"])
-    given = _per_million(entry.prices["output_price"])
+    paid = per_million(entry.prices["input_price"])
+    given = per_million(entry.prices["output_price"])
     return (
         f"{entry.provider:<10} {entry.name:<24} {entry.context_window:>9,} tokens"
         f"  ${paid}/${given} per million, prices of {entry.priced_at}"
     )
-
-
-def _per_million(price: Decimal | None) -> str:
-    return "?" if price is None else f"{(price * TOKENS_PER_PRICE).normalize():f}"
