@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +13,8 @@ from repositories.git.errors import GitFailed, GitTimedOut
 from repositories.git.mirror import checked
 
 PLAIN = ("--no-ext-diff", "--no-textconv", "--no-renames", "--no-color", "--ignore-submodules=none")
+# An upstream's commit can be a bomb too: a few trees that name a billion files.
+READING = Bounds(seconds=120, cpu=60, memory=1024**3)
 CUT = "\n[The difference is longer than is shown here: cut after {} bytes.]\n"
 HUNK = re.compile(r"@@ -\d+(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
 ESCAPE = re.compile(r"\\([0-7]{3}|.)")
@@ -55,7 +57,7 @@ def diff(store: Path, base: str, head: str, *, max_bytes: int) -> str:
     call = Call(
         args=["diff", *PLAIN, checked(base), checked(head), "--"],
         git_dir=store,
-        bounds=Bounds(seconds=120, output=max_bytes),
+        bounds=replace(READING, output=max_bytes),
     )
     finished = run(call)
     if finished.stopped == "timeout":
@@ -71,11 +73,15 @@ def diff(store: Path, base: str, head: str, *, max_bytes: int) -> str:
 def changed_files(store: Path, base: str, head: str) -> list[ChangedFile]:
     """Return the files that differ between two commits, by path."""
     ends = (checked(base), checked(head), "--")
-    statuses = git("diff", *PLAIN, "--name-status", "-z", *ends, git_dir=store).split(b"\0")[:-1]
+    statuses = git(
+        "diff", *PLAIN, "--name-status", "-z", *ends, git_dir=store, bounds=READING
+    ).split(b"\0")[:-1]
     kinds = {
         path: status.decode() for status, path in zip(statuses[::2], statuses[1::2], strict=True)
     }
-    counts = git("diff", *PLAIN, "--numstat", "-z", *ends, git_dir=store).split(b"\0")[:-1]
+    counts = git("diff", *PLAIN, "--numstat", "-z", *ends, git_dir=store, bounds=READING).split(
+        b"\0"
+    )[:-1]
     files = []
     for line in counts:
         added, removed, path = line.split(b"\t", 2)
@@ -97,7 +103,8 @@ def changed_lines(store: Path, base: str, head: str) -> dict[str, frozenset[int]
     for file in changed_files(store, base, head):
         if file.status != "deleted" and not file.is_binary and file.added:
             found[file.path] = frozenset()
-    text = git("diff", *PLAIN, "-U0", checked(base), checked(head), "--", git_dir=store)
+    ends = (checked(base), checked(head), "--")
+    text = git("diff", *PLAIN, "-U0", *ends, git_dir=store, bounds=READING)
     return found | _lines_by_path(text.decode("utf-8", "replace").split("\n"))
 
 
@@ -156,7 +163,7 @@ def show_file(store: Path, commit: str, path: str, *, max_bytes: int) -> bytes |
 
 def list_tree(store: Path, commit: str, *, max_entries: int = 100_000) -> list[TreeEntry]:
     """Return every file of a commit, by path. Raises OutputTooLarge for a boundless tree."""
-    bounds = Bounds(output=max_entries * 250)
+    bounds = replace(READING, output=max_entries * 250)
     listing = git("ls-tree", "-r", "-l", "-z", checked(commit), git_dir=store, bounds=bounds)
     entries = [_entry(line) for line in listing.split(b"\0")[:-1]]
     return [entry for entry in entries if entry][:max_entries]

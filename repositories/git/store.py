@@ -35,6 +35,9 @@ COMMIT = (
     "author Async Coder <checkpoint@asynccoder.invalid> 1 +0000\n"
     "committer Async Coder <checkpoint@asynccoder.invalid> 1 +0000\n\ncheckpoint\n"
 )
+# A few trees can name a billion files, and git lists them all in memory before it prints one.
+LISTING_CPU = 10
+LISTING_MEMORY = 512 * 1024**2
 FORBIDDEN_NAMES = {b"", b".", b"..", b".git", b"git~1"}
 IGNORED_BY_HFS = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
 
@@ -186,10 +189,10 @@ def quarantine(store: Path) -> Iterator[tuple[Path, dict[str, str]]]:
 
 def _index(store: Path, pack: bytes, env: dict[str, str], limits: PackLimits) -> None:
     git(
-        "index-pack", "--stdin", "--strict", "--fix-thin", "--threads=1",
+        "index-pack", "--stdin", "--strict=badFilemode=error", "--fix-thin", "--threads=1",
         f"--max-input-size={limits.pack}",
         git_dir=store, stdin=pack, env=env,
-        bounds=Bounds(seconds=limits.seconds, cpu=limits.cpu, file=2 * limits.pack,
+        bounds=Bounds(seconds=limits.seconds, cpu=limits.cpu, file=limits.pack + limits.total,
                       memory=limits.memory),
     )  # fmt: skip
 
@@ -220,7 +223,7 @@ def check_changes(
     try:
         listing = git(
             "diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev", checked(base),
-            checked(head), git_dir=store, env=env, bounds=Bounds(output=limits.files * 1000),
+            checked(head), git_dir=store, env=env, bounds=Bounds(output=limits.files * 1000, cpu=LISTING_CPU, memory=LISTING_MEMORY),
         )  # fmt: skip
     except OutputTooLarge:
         raise CheckpointBad("The changes touch more files than a checkpoint may hold.") from None

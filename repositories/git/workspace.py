@@ -97,7 +97,7 @@ def check_tree(repository: Path, commit: str, limits: TreeLimits) -> None:
     try:
         listing = git(
             "ls-tree", "-r", "-l", "-z", commit, git_dir=repository,
-            bounds=Bounds(seconds=60, output=limits.files * 250),
+            bounds=Bounds(seconds=60, cpu=60, memory=2 * 1024**3, output=limits.files * 250),
         )  # fmt: skip
     except OutputTooLarge:
         raise RepositoryTooLarge("The repository's tree has too many files.") from None
