@@ -77,7 +77,10 @@ def unseal(sealed: str, *, context: str) -> str:
     except KeyError:
         raise SealBroken(f"FIELD_ENCRYPTION_KEYS has no key named {name!r}") from None
     try:
-        raw = base64.b64decode(body, altchars=b"-_", validate=True)
+        raw = base64.urlsafe_b64decode(body)
+        # Base64 has several spellings of the same bytes; only ours counts.
+        if base64.urlsafe_b64encode(raw).decode() != body:
+            raise ValueError(body)
         plain = AESGCM(key).decrypt(
             raw[:NONCE_BYTES], raw[NONCE_BYTES:], _associated(name, context)
         )
