@@ -83,10 +83,39 @@ def bill_of(task: Task, steps: Iterable[Step]) -> Bill:
     return Bill(calls, task.charged_microcredits, task.charged_microcredits - paid)
 
 
-def findings_of(data: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return a review's findings, whatever its engine called them; others have none."""
-    for name in ("findings", "comments"):
-        found = data.get(name)
-        if isinstance(found, list):
-            return [item for item in found if isinstance(item, dict)]
-    return []
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One remark of a review on one line."""
+
+    path: str
+    line: str
+    severity: str
+    text: str
+    suggestion: str
+
+    @property
+    def is_serious(self) -> bool:
+        return self.severity.lower() in ("high", "critical")
+
+
+def findings_of(data: dict[str, Any]) -> list[Finding]:
+    """Return a review's findings, whatever its engine called them; other results have none."""
+    found = data.get("findings") or data.get("comments")
+    items = found if isinstance(found, list) else []
+    return [_finding(item) for item in items if isinstance(item, dict)]
+
+
+def _finding(item: dict[str, Any]) -> Finding:
+    text = [first(item, "title"), first(item, "message", "body", "text"), first(item, "failure")]
+    return Finding(
+        path=first(item, "path", "file"),
+        line=first(item, "line", "start_line"),
+        severity=first(item, "severity", "level"),
+        text="\n".join(dict.fromkeys(part for part in text if part)),
+        suggestion=first(item, "suggestion", "suggested_change"),
+    )
+
+
+def first(item: dict[str, Any], *names: str) -> str:
+    """Return the first of the values that is there, as text."""
+    return next((str(item[name]) for name in names if item.get(name)), "")

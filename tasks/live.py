@@ -115,7 +115,7 @@ class Hub:
         finally:
             topic.listeners.discard(listener)
             if not topic.listeners:
-                self._forget(topic)
+                await self._forget(topic)
 
     async def events(self, listener: Listener) -> AsyncIterator[Encoded]:
         """Give the listener every event behind its place, once and in order, for ever."""
@@ -167,12 +167,13 @@ class Hub:
         for listener in topic.listeners:
             listener.woken.set()
 
-    def _forget(self, topic: Topic) -> None:
+    async def _forget(self, topic: Topic) -> None:
         self.topics.pop(topic.name, None)
-        if topic.reading is not None:
-            topic.reading.cancel()
+        ending = [topic.reading] if topic.reading is not None else []
         if not self.topics:
-            self._stop()
+            ending += self._tasks
+            self._tasks = []
+        await _cancel(ending)
 
     # --- Where notices come from ------------------------------------------------------------------
 
@@ -182,11 +183,6 @@ class Hub:
                 asyncio.create_task(self._for_ever(self._subscribe)),
                 asyncio.create_task(self._for_ever(self._poll)),
             ]
-
-    def _stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        self._tasks = []
 
     async def _for_ever(self, work: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -204,11 +200,12 @@ class Hub:
             settings.REDIS_URL, socket_connect_timeout=2, health_check_interval=10
         )
         try:
-            async with client, client.pubsub() as pubsub:
+            async with client.pubsub() as pubsub:
                 await pubsub.subscribe(bus.channel())
                 while True:
                     await self._hear(pubsub)
         finally:
+            await client.aclose()
             if not self.is_degraded:
                 logger.warning("live notices are lost; the database is asked instead")
             self.is_degraded = True
@@ -241,6 +238,15 @@ class Hub:
     async def _ask_database(self) -> None:
         for name, sequence in (await self.source.newest(list(self.topics))).items():
             self.tell(name, sequence)
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """End tasks. redis-py loses a cancellation that comes while it connects, so ask again."""
+    waiting = set(tasks)
+    while waiting:
+        for task in waiting:
+            task.cancel()
+        _, waiting = await asyncio.wait(waiting, timeout=0.2)
 
 
 _hubs: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = weakref.WeakKeyDictionary()

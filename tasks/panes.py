@@ -41,7 +41,7 @@ class Pane:
     result: TaskResult | None = None
     analysis: Analysis | None = None
     content: SafeString | str = ""
-    findings: Sequence[dict[str, Any]] = ()
+    findings: Sequence[evidence.Finding] = ()
     is_partial: bool = False
     tabs: dict[str, str] = field(default_factory=lambda: TABS)
 
@@ -65,7 +65,7 @@ def pane_of(task: Task, user: User, tab: str, unfold: int = -1) -> Pane:
         "file_count": len(result.files) if result else 0,
     }
     more = {"result": _result, "changes": _changes, "cost": _cost}.get(tab)
-    return Pane(**values, **(more(task, user, unfold) if more else {}))
+    return Pane(**(values | (more(task, user, unfold) if more else {})))
 
 
 def diff_of(task: Task) -> str:
@@ -99,7 +99,9 @@ def _result(task: Task, user: User, unfold: int) -> dict[str, Any]:
     return {
         "content": prose.to_html(result.content or result.summary),
         "analysis": getattr(task, "analysis", None),
-        "findings": evidence.findings_of(result.data),
+        "findings": evidence.findings_of(result.data)
+        if result.kind == TaskResult.Kind.REVIEW
+        else [],
     }
 
 

@@ -109,8 +109,7 @@ def line(request: HttpRequest, task_id: uuid.UUID) -> HttpResponse:
     if not _is_fragment(request):
         return redirect("tasks:detail", task_id=task.pk)
     context = {"task": task, "badge": states.badge_of(task)}
-    template = "tasks/_item.html" if request.GET.get("as") == "item" else "tasks/_line.html"
-    return render(request, template, context)
+    return render(request, "tasks/line.html", context)
 
 
 @require_http_methods(["GET", "POST"])
