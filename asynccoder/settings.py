@@ -230,6 +230,8 @@ REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_THROTTLE_CLASSES": ["asynccoder.api.limits.Limits"],
     "DEFAULT_PAGINATION_CLASS": "asynccoder.api.pagination.Pages",
     "EXCEPTION_HANDLER": "asynccoder.api.errors.handle",
+    # No answers to OPTIONS: they would describe the views' insides.
+    "DEFAULT_METADATA_CLASS": None,
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
     "TEST_REQUEST_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
@@ -266,6 +268,7 @@ LOCAL_REPOSITORIES = env.list(
     default=[],
 )
 GITHUB_URL = env.str("GITHUB_URL", default="https://github.com").rstrip("/")
+BASES_KEEP_BYTES = env.int("BASES_KEEP_BYTES", default=2 * 1024**3)
 REPOSITORY_MAX_BYTES = env.int("REPOSITORY_MAX_BYTES", default=1024**3)
 
 # --- Money (1 credit = US$0.01 of model price; a millionth of it is the unit inside) -----------

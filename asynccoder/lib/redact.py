@@ -24,13 +24,14 @@ _PATTERNS = re.compile(
       -----BEGIN[ ][A-Z ]*PRIVATE[ ]KEY-----.*?(?:-----END[ ][A-Z ]*PRIVATE[ ]KEY-----|\Z)
     | \beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*    # a JSON web token
     | \bac_[A-Za-z0-9]{8}_[A-Za-z0-9_-]{20,}                          # our own access keys
-    | \bsk-[A-Za-z0-9_-]{16,}                                         # Anthropic, OpenAI
+    | \bsk-(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{16,}      # Anthropic, OpenAI; not a CSS class
     | \b(?:sk|rk|pk)_(?:live|test)_[A-Za-z0-9]{10,} | \bwhsec_[A-Za-z0-9+/=]{16,}   # Stripe
     | \bgh[pousr]_[A-Za-z0-9]{20,} | \bgithub_pat_[A-Za-z0-9_]{20,} | \bglpat-[A-Za-z0-9_-]{16,}
     | \bAIza[A-Za-z0-9_-]{30,} | \b(?:AKIA|ASIA)[A-Z0-9]{16}\b | \bxox[abprs]-[A-Za-z0-9-]{10,}
     | (?<=://)[^/\s:@]*:[^/\s@]+(?=@)                                 # user:password in a URL
     | (?<=[?&]token=)[^&\s"']+
-    | (?i:(?<=bearer[ ])|(?<=authorization:[ ]basic[ ]))[A-Za-z0-9._~+/=-]{8,}
+    | (?i:(?<=bearer[ ]))(?=[A-Za-z._~+/=-]*[0-9])[A-Za-z0-9._~+/=-]{8,}
+    | (?i:(?<=authorization:[ ]basic[ ]))[A-Za-z0-9+/=]{8,}
     """,
     re.VERBOSE | re.DOTALL,
 )

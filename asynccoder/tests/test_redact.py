@@ -86,6 +86,8 @@ def test_what_is_secret_by_its_place_is_masked(given: str, masked: str) -> None:
         "https://example.org/path?x=1@2",
         "git@github.com:owner/repo.git",
         "a bearer of news",
+        "uses bearer authentication",
+        "class='sk-text-repr-fallback'",
         "commit 3f786850e387550fdaadf8a2e3d9fba1b2c3d4e5",
         "12:30:45 user@example.com said: ok",
         "",
