@@ -29,6 +29,8 @@ class Hunk:
     anchor: str = ""
     """A line after which the old lines are looked for (the text after "@@")."""
     is_at_end: bool = False
+    loose: int = 0
+    """How many empty lines without a sign it ends with."""
 
 
 @dataclass(slots=True)
@@ -107,6 +109,7 @@ def _add_line(patch: FilePatch, line: str, number: int) -> None:
 
 def _add_to_hunk(hunk: Hunk, line: str, where: str) -> None:
     sign, rest = line[:1], line[1:]
+    hunk.loose = hunk.loose + 1 if not line else 0
     if sign == "+":
         hunk.new.append(rest)
     elif sign == "-":
@@ -216,10 +219,10 @@ def _find(lines: list[str], hunk: Hunk, start: int, shift: int) -> int | None:
 
 
 def _drop_blank_end(hunk: Hunk) -> None:
-    """Drop the empty lines that a patch's own end left in its last hunk."""
-    while hunk.old and hunk.new and hunk.old[-1] == "" == hunk.new[-1]:
-        hunk.old.pop()
-        hunk.new.pop()
+    """Drop the empty lines without a sign that a patch's own end left in its last hunk."""
+    if hunk.loose:
+        del hunk.old[-hunk.loose :], hunk.new[-hunk.loose :]
+        hunk.loose = 0
 
 
 def _insertion_point(lines: list[str], hunk: Hunk, start: int, shift: int) -> int:

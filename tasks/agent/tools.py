@@ -133,18 +133,19 @@ def _view_folder(workbench: Workbench, path: str) -> ToolResult:
 def search(workbench: Workbench, arguments: dict[str, Any]) -> ToolResult:
     """Search the workspace with ripgrep, or list the files that a glob names."""
     path = inside(arguments.get("path", "."))
+    place = path if path == "." else f"./{path}"
     pattern = arguments.get("pattern", "")
     argv = ["rg", "--color", "never", "--sort", "path", "--hidden", "--no-require-git"]
     argv += ["--glob", "!.git"]
     if arguments.get("glob"):
         argv += ["--glob", arguments["glob"]]
     if not pattern:
-        argv += ["--files", "--", f"./{path}"]
+        argv += ["--files", "--", place]
     else:
         argv += [
             "--line-number", "--no-heading", "--max-columns", "300", "--max-columns-preview",
             "--max-count", str(MATCHES_PER_FILE), "--context", str(arguments.get("context", 0)),
-            "--regexp", pattern, "--", f"./{path}",
+            "--regexp", pattern, "--", place,
         ]  # fmt: skip
     result = workbench.run(*argv)
     text = "\n".join(line.removeprefix("./") for line in text_of(result).splitlines())

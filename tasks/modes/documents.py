@@ -6,7 +6,8 @@ import ast
 import posixpath
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from pygments.lexers import get_lexer_for_filename
 from pygments.token import Token
@@ -94,8 +95,9 @@ def _drop_docstring(
 def code_without_comments(path: str, text: str) -> str:
     """Return a source text without its comments, its blank lines and the blanks at line ends."""
     lexer = get_lexer_for_filename(posixpath.basename(path), stripnl=False, ensurenl=False)
+    tokens: Iterable[tuple[Any, str]] = lexer.get_tokens(text.replace("\r\n", "\n"))
     kept = []
-    for kind, value in lexer.get_tokens(text.replace("\r\n", "\n")):
+    for kind, value in tokens:
         # Preprocessor lines and the first line of a script count as comments there, but are code.
         is_comment = kind in Token.Comment and not any(kind in one for one in CODE_IN_COMMENTS)
         kept.append("\n" * value.count("\n") if is_comment else value)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -56,7 +58,7 @@ class LocalSandbox:
         try:
             output, _ = process.communicate(command.stdin, timeout=command.seconds)
         except subprocess.TimeoutExpired:
-            subprocess.run(["kill", "-9", f"-{process.pid}"], check=False)
+            os.killpg(process.pid, signal.SIGKILL)
             output, _ = process.communicate()
             stopped = "timeout"
         seconds = time.monotonic() - started
