@@ -9,7 +9,8 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
+from django.db.models import F
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -132,6 +133,31 @@ def test_reserving_charging_and_releasing_at_once_keeps_the_books(alice: User) -
     assert_books_balance(alice)
     at_once(8, lambda number: ledger.release(hold_reference=f"task:{number % 4}"))
     assert ledger.balance(alice.pk).held == 0
+    assert_books_balance(alice)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_run_that_ends_and_one_that_pays_do_not_block_each_other(alice: User) -> None:
+    """Ending a run takes the user's row first and the ledger second; paying must do the same."""
+    give(alice, 100)
+    for task in range(20):
+        ledger.hold(user_id=alice.pk, microcredits=CREDIT, reference=f"task:{task}", description="")
+
+    def work(number: int) -> None:
+        if number % 2:
+            ledger.charge(
+                hold_reference="task:0",
+                microcredits=CREDIT,
+                reference=f"task:0:call:{number}",
+                description="",
+            )
+            return
+        with transaction.atomic():
+            User.objects.filter(pk=alice.pk).update(running_tasks=F("running_tasks") + 1)
+            ledger.release(hold_reference=f"task:{1 + number // 2}")
+
+    at_once(38, work)
+    assert ledger.balance(alice.pk).spent == 19 * CREDIT
     assert_books_balance(alice)
 
 
