@@ -121,7 +121,11 @@ def _places(bench: Bench, tree: Tree, names: Sequence[str]) -> dict[str, list[Pl
     for name in names:
         lines = _grep(bench, others, name)
         found[name] += [line | {"kind": "mention", "name": name} for line in lines]
-    return {name: places[:200] for name, places in found.items()}
+    return {name: sorted(places, key=_reading_order)[:200] for name, places in found.items()}
+
+
+def _reading_order(place: Place) -> tuple[int, str, int]:
+    return list(TITLES).index(place["kind"]), place["path"], place["line"]
 
 
 def _grep(bench: Bench, paths: Sequence[str], word: str) -> list[Place]:

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from tasks.sandbox.base import WORKSPACE, Command, CommandResult
@@ -32,12 +31,7 @@ class LocalSandbox:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.stop()
 
     def run(
@@ -66,6 +60,7 @@ class LocalSandbox:
         assert self._process is not None
         total = len(out) + len(errors)
         out = out.replace(str(self.folder).encode(), WORKSPACE.encode())
+        out = out.replace(f"{self.folder.parent}/tmp/".encode(), b"/tmp/")
         if len(out) > command.keep:
             out = out[: command.keep // 2] + out[-(command.keep // 2) :]
         code = self._process.returncode
@@ -115,4 +110,6 @@ class LocalSandbox:
     def _place(self, path: str) -> Path:
         if path == WORKSPACE or path.startswith(f"{WORKSPACE}/"):
             return self.folder / path[len(WORKSPACE) :].lstrip("/")
+        if path.startswith("/tmp/"):
+            return self.folder.parent / path.lstrip("/")
         return self.folder / path
