@@ -172,7 +172,7 @@ def server_process(start_process: StartProcess) -> str:
     port = free_port()
     url = f"http://localhost:{port}"
     daphne = start_process(
-        "-m", "daphne", "-v", "0", "-b", "127.0.0.1", "-p", str(port), settings.ASGI_APPLICATION,
+        "-m", "daphne", "-v", "0", "-b", "127.0.0.1", "-p", str(port), "asynccoder.asgi:application",
         PORT=str(port), PUBLIC_URL=url,
     )  # fmt: skip
     wait_for(
