@@ -15,7 +15,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 from tasks.sandbox import launch
@@ -57,6 +57,9 @@ class Bubblewrap:
         self._limits = limits or Limits()
         self._plan = Plan(workspace, self._limits, toolchain, Owner.this_process().marker)
         self._turn = threading.Lock()
+        self._turn_of = 0
+        # Re-entrant: a signal handler that calls ``stop`` may interrupt the one who holds it.
+        self._stopping = threading.RLock()
         self._resources = contextlib.ExitStack()
         self._around: Surroundings | None = None
         self._stop_end = -1
@@ -80,7 +83,7 @@ class Bubblewrap:
         """
         if not command.argv:
             raise ValueError("a command needs at least a program")
-        with self._turn:
+        with self._taking_turn():
             around = self._alive()
             self._forget_stops(around)
             try:
@@ -108,7 +111,7 @@ class Bubblewrap:
 
         Safe in a signal handler and from any thread. A command that starts later is not ended.
         """
-        with contextlib.suppress(OSError):
+        with self._stopping, contextlib.suppress(OSError):
             os.write(self._stop_end, b"x")
 
     # --- Life -----------------------------------------------------------------------------------
@@ -152,8 +155,22 @@ class Bubblewrap:
         self._resources.close()
 
     def _close_stop_end(self) -> None:
-        end, self._stop_end = self._stop_end, -1
-        os.close(end)
+        # Held, lest ``stop`` writes to a file that has just been given the same number.
+        with self._stopping:
+            end, self._stop_end = self._stop_end, -1
+            os.close(end)
+
+    @contextlib.contextmanager
+    def _taking_turn(self) -> Iterator[None]:
+        """Serve one request at a time. Raises RuntimeError for one within another."""
+        if self._turn_of == threading.get_ident():
+            raise RuntimeError("a listener may not use the sandbox whose output it hears")
+        with self._turn:
+            self._turn_of = threading.get_ident()
+            try:
+                yield
+            finally:
+                self._turn_of = 0
 
     def _alive(self) -> Surroundings:
         if self._around is None:
@@ -163,7 +180,7 @@ class Bubblewrap:
     # --- Requests -------------------------------------------------------------------------------
 
     def _ask(self, what: str, fields: dict[str, Any], memory: int) -> int:
-        with self._turn:
+        with self._taking_turn():
             channel = self._alive().channel
             try:
                 channel.request(what, fields, (memory,))
@@ -209,7 +226,7 @@ def _first_word(channel: Channel, process: subprocess.Popen[bytes]) -> int:
             raise SandboxUnavailable(f"the sandbox did not start within {START_SECONDS:.0f} s")
         return channel.first_sender()
     except SandboxLost as error:
-        process.kill()
+        _kill_group(process)
         raise SandboxUnavailable(_complaint(process) or str(error)) from error
 
 
@@ -252,10 +269,15 @@ def _kill(handle: int) -> None:
     _is_readable(handle, END_SECONDS)
 
 
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    """Kill bubblewrap, and a child of it that is still setting up, unless it has been waited for."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
 def _collect(process: subprocess.Popen[bytes]) -> None:
-    """End bubblewrap, and a child of it that is still setting up, and wait for it."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    _kill_group(process)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(END_SECONDS)
     if process.stderr is not None:

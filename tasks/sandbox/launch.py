@@ -31,6 +31,9 @@ class Stage:
 
     def __init__(self, paths: list[Path]) -> None:
         resolved = {path: path.resolve(strict=True) for path in paths}
+        for path, real in resolved.items():
+            if not _may(real, 0o5):
+                raise SandboxUnavailable(f"{path} cannot be read by the sandbox's user ({_who()})")
         hidden = [real for real in resolved.values() if is_root() and not can_enter(real)]
         self.binds: dict[Path, str] = {}
         self.place = _stage_place(list(resolved.values())) if hidden else ""
@@ -69,6 +72,11 @@ def _may(path: Path, wanted: int) -> bool:
     elif info.st_gid == gid:
         mode >>= 3
     return mode & wanted == wanted
+
+
+def _who() -> str:
+    uid, gid = sandbox_ids()
+    return f"uid {uid}, gid {gid}"
 
 
 def _stage_place(paths: list[Path]) -> str:

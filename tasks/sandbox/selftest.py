@@ -62,6 +62,23 @@ def require(toolchain: Toolchain) -> list[Finding]:
     return findings
 
 
+def can_overlay(folder: Path, toolchain: Toolchain) -> bool:
+    """Tell whether workspaces under ``folder`` can be overlays.
+
+    They cannot with bubblewrap before 0.11, nor on a file system that is an overlay itself, as
+    the root of most containers is. Raises SandboxUnavailable where no sandbox can be made at all.
+    """
+    with tempfile.TemporaryDirectory(dir=folder, prefix="overlay-trial-") as name:
+        trial = prepare_owned(Path(name))
+        base, upper, work = (prepare_owned(trial / part) for part in ("base", "upper", "work"))
+        try:
+            with Bubblewrap(Workspace(base, upper, work), toolchain=toolchain) as sandbox:
+                return sandbox.run(Command(["touch", "made"])).exit_code == 0
+        except SandboxUnavailable:
+            with Bubblewrap(Workspace(base), toolchain=toolchain):
+                return False
+
+
 def attack(sandbox: Bubblewrap, toolchain: Toolchain, bait: dict[str, Any]) -> dict[str, str]:
     """Run the probe and return, for each attack, how it got out ("" where it did not)."""
     argv = [str(toolchain.python), "-I", "-S", "-", json.dumps(bait)]

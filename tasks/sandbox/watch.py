@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from tasks.sandbox.base import Limits
@@ -18,6 +19,7 @@ MEMORY_EVERY = 0.25
 DISK_EVERY = 2.0
 BLOCK = 512
 INODE_COST = 4096
+GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -110,20 +112,36 @@ def tree_bytes(folder: Path, *, stop_at: int) -> tuple[int, bool]:
     It follows no link, counts each inode, and looks at no more files than ``stop_at`` has room for.
     """
     total, is_blind = 0, False
-    waiting = [str(folder)]
+    root = str(folder.resolve())
+    waiting = [root]
     while waiting and total <= stop_at:
+        path = waiting.pop()
         try:
-            with os.scandir(waiting.pop()) as entries:
+            with _listed(path, root) as entries:
                 for entry in entries:
                     total += _entry_bytes(entry)
                     if entry.is_dir(follow_symlinks=False):
-                        waiting.append(entry.path)
+                        waiting.append(f"{path}/{entry.name}")
                     if total > stop_at:
                         break
         except OSError as error:
             # Without permission, or deeper than a path may be long; a vanished one is no secret.
-            is_blind = is_blind or error.errno not in (errno.ENOENT, errno.ENOTDIR)
+            is_blind = is_blind or error.errno not in GONE
     return total, is_blind
+
+
+@contextlib.contextmanager
+def _listed(path: str, root: str) -> Iterator[Iterator[os.DirEntry[str]]]:
+    """List a folder that a tenant may be replacing by a link to somewhere else right now."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        real = os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115 (a magic link, not a path)
+        if real != root and not real.startswith(f"{root}/"):
+            raise FileNotFoundError(errno.ENOENT, "moved out of the tree", path)
+        with os.scandir(fd) as entries:
+            yield entries
+    finally:
+        os.close(fd)
 
 
 def _entry_bytes(entry: os.DirEntry[str]) -> int:

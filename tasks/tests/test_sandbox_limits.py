@@ -207,6 +207,18 @@ def test_the_disk_watch_follows_no_link(tmp_path: Path) -> None:
     assert not is_blind
 
 
+def test_a_folder_swapped_for_a_link_is_not_entered(tmp_path: Path) -> None:
+    tree, out = tmp_path / "tree", tmp_path / "out"
+    tree.mkdir()
+    (out / "in").mkdir(parents=True)
+    (tree / "link").symlink_to(out)
+    with watch._listed(str(tree), str(tree)) as entries:
+        assert [entry.name for entry in entries] == ["link"]
+    for path in (tree / "link", tree / "link" / "in"):
+        with pytest.raises(OSError, match=str(path)), watch._listed(str(path), str(tree)):
+            pass
+
+
 UNLINKED = """
 import os, time
 for number in range(4):

@@ -107,6 +107,42 @@ def test_an_overlay_in_two_places_is_refused(tmp_path: Path) -> None:
         Bubblewrap(workspace, toolchain=Toolchain.of_platform()).__enter__()
 
 
+@pytest.mark.skipif(not is_root(), reason="an ordinary user owns what it makes")
+def test_a_folder_that_is_not_the_sandbox_users_is_named(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    with pytest.raises(SandboxUnavailable, match=r"closed cannot be read .*65534"):
+        Bubblewrap(Workspace(base=closed), toolchain=Toolchain.of_platform()).__enter__()
+
+
+@pytest.mark.skipif(not is_root(), reason="only root has what its sandbox cannot reach")
+def test_only_what_is_out_of_reach_is_bound_elsewhere(tmp_path: Path) -> None:
+    hidden = prepare_owned(tmp_path / "hidden")
+    (hidden / "below").mkdir()
+    tmp_path.chmod(0o700)
+    stage = launch.Stage([Path("/usr/lib"), hidden])
+    assert list(stage.binds) == [hidden]
+    assert stage.find(hidden / "below") == f"{stage.binds[hidden]}/below"
+    assert stage.find(Path("/usr/lib")) == "/usr/lib"
+    assert launch.Stage([Path("/usr/lib")]).binds == {}
+
+
+def test_an_overlay_is_tried_before_it_is_relied_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toolchain = Toolchain.of_platform()
+    assert selftest.can_overlay(tmp_path, toolchain)
+    real = find_bwrap()
+    old = fake_bwrap(
+        tmp_path,
+        'for a; do case "$a" in --overlay*) echo "bwrap: Unknown option $a" >&2; exit 1;; esac;'
+        f' done; exec {real} "$@"',
+    )
+    if launch.can_enter(real.parent):
+        monkeypatch.setattr(launch, "find_bwrap", lambda: old)
+        assert not selftest.can_overlay(tmp_path, toolchain)
+
+
 def test_a_failed_start_leaves_no_descriptor(tmp_path: Path) -> None:
     workspace = Workspace(base=tmp_path / "missing")
     before = len(list(Path("/proc/self/fd").iterdir()))
