@@ -97,7 +97,7 @@ def _distance(one: Candidate, near: dict[str, list[int]]) -> tuple[int, int]:
 
 def try_fix(sandbox: Sandbox, fix: Fix, failing: Sequence[checks.CheckRecord]) -> dict[str, Any]:
     """Apply a fix, run the failing checks, and put the files back; return a Trial's fields."""
-    originals = {path: sandbox.read(path) for path in fix.paths}
+    originals = _read(sandbox, fix.paths)
     changed: list[str] = []
     cured: list[str] = []
     seconds = 0.0
@@ -118,7 +118,14 @@ def try_fix(sandbox: Sandbox, fix: Fix, failing: Sequence[checks.CheckRecord]) -
 def apply(sandbox: Sandbox, fix: Fix, originals: dict[str, bytes] | None = None) -> list[str]:
     """Let ruff fix the files; return those that changed. Raises Unmeasured."""
     if originals is None:
-        originals = {path: sandbox.read(path) for path in fix.paths}
+        originals = _read(sandbox, fix.paths)
     argv = ["ruff", "check", "--fix-only", *ruff.isolated(fix.rules), "--"]
     run_tool(sandbox, [*argv, *as_arguments(fix.paths)], seconds=ruff.SECONDS)
     return [path for path, before in originals.items() if sandbox.read(path) != before]
+
+
+def _read(sandbox: Sandbox, paths: Sequence[str]) -> dict[str, bytes]:
+    try:
+        return {path: sandbox.read(path) for path in paths}
+    except (OSError, ValueError) as error:
+        raise Unmeasured("a file that ruff would fix cannot be read") from error

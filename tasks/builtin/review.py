@@ -225,6 +225,7 @@ def _finding(change: Change, one: dict[str, Any]) -> dict[str, Any]:
     return {
         "path": one["path"],
         "line": one["line"],
+        "end_line": one["line"],
         "severity": one["severity"],
         "title": one["message"],
         "failure": one["failure"],

@@ -15,9 +15,11 @@ from tasks.tests.memory_bench import MemoryBench
 from tasks.tests.trees import assign, local_sandbox, real_sandbox, sample_files
 
 
-def analyse(sandbox: Sandbox, **values: object) -> tuple[Handback, MemoryBench]:
+def analyse(
+    sandbox: Sandbox, *, parameters: dict[str, object] | None = None
+) -> tuple[Handback, MemoryBench]:
     bench = MemoryBench(sandbox)
-    return run_builtin(assign("analysis", **values), bench), bench
+    return run_builtin(assign("analysis", parameters=parameters or {}), bench), bench
 
 
 def package_files(name: str) -> dict[str, bytes]:
@@ -76,7 +78,7 @@ def test_a_resumed_analysis_measures_only_the_rest(tmp_path: Path) -> None:
 
 
 def test_only_the_asked_types_are_measured(tmp_path: Path) -> None:
-    parameters = {"analysis_types": ["types"]}
+    parameters: dict[str, object] = {"analysis_types": ["types"]}
     done, bench = analyse(
         local_sandbox(tmp_path, {"a.py": "x: int = 'a'\n"}), parameters=parameters
     )
