@@ -29,7 +29,7 @@ class RepositoryAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # no generic 
     date_hierarchy = "created_at"
     autocomplete_fields = ["owner"]
     readonly_fields = [
-        "id", "kind", "url", "has_credential", "github_id", "size_bytes", "synced_at",
+        "id", "kind", "url", "web_url", "has_credential", "github_id", "size_bytes", "synced_at",
         "sync_error", "created_at", "updated_at",
     ]  # fmt: skip
     exclude = ["sealed_credential"]

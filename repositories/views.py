@@ -40,7 +40,7 @@ def add(request: HttpRequest) -> HttpResponse:
     """Show the form; on POST reach the repository and save it, or say what is wrong."""
     if not _user(request).can_work:
         raise PermissionDenied
-    form = ConnectForm(request.POST or None)
+    form = ConnectForm(request.POST if request.method == "POST" else None)
     if request.method == "POST" and form.is_valid() and _connected(request, form):
         return redirect("repositories:list")
     context = {"form": form, "section": "repositories"}

@@ -13,7 +13,11 @@ import pytest
 from repositories import git
 from repositories.tests.make import ME, commit_upstream, make_upstream, plain_git
 
-FILES = {"README.md": "x\n", "src/app.py": "one = 1\n", "run.sh": "#!/bin/sh\n"}
+FILES: dict[str, str | bytes] = {
+    "README.md": "x\n",
+    "src/app.py": "one = 1\n",
+    "run.sh": "#!/bin/sh\n",
+}
 
 
 @pytest.fixture

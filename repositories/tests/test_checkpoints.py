@@ -12,7 +12,7 @@ import pytest
 from repositories import git
 from repositories.tests.make import Bench, make_bench, make_upstream, plain_git, write
 
-FILES = {
+FILES: dict[str, str | bytes] = {
     "README.md": "# Sample\n",
     "src/app.py": "one = 1\n",
     "src/deep/er/x.txt": "x\n",

@@ -9,7 +9,7 @@ import pytest
 from repositories import git
 from repositories.tests.make import Bench, make_bench, make_upstream, plain_git, write
 
-FILES = {
+FILES: dict[str, str | bytes] = {
     "a.txt": "".join(f"line {number}\n" for number in range(1, 21)),
     "gone.txt": "gone\n",
     "picture.bin": bytes(range(256)),
