@@ -8,7 +8,7 @@ from functools import singledispatch
 from http import HTTPStatus
 from typing import Any
 
-from django.core.exceptions import PermissionDenied, SuspiciousOperation
+from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.core.exceptions import ValidationError as ModelValidationError
 from django.db import DataError, IntegrityError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
@@ -133,6 +133,11 @@ def _(error: PermissionDenied) -> Problem:
 
 
 @problem_of.register
+def _(error: RequestDataTooBig) -> Problem:
+    return Problem(CODES[413], "The body is too large.", 413)
+
+
+@problem_of.register
 def _(error: SuspiciousOperation) -> Problem:
     return Problem(CODES[400], "The request is malformed.", 400)
 
@@ -171,7 +176,8 @@ def _first_message(details: Any, name: str = "") -> str:
 
 # --- Errors that Django itself answers: no route, a bad host, a crash outside of DRF ------------
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
-    return _answer(request, 400) or defaults.bad_request(request, exception)
+    status = 413 if isinstance(exception, RequestDataTooBig) else 400
+    return _answer(request, status) or defaults.bad_request(request, exception)
 
 
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponseBase:

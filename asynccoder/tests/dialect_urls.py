@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib.auth.models import Group
-from django.core.exceptions import PermissionDenied, SuspiciousOperation
+from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.core.exceptions import ValidationError as ModelValidationError
 from django.db import DataError, IntegrityError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
@@ -60,6 +60,7 @@ RAISED: dict[str, Exception] = {
     "absent": exceptions.NotFound(),
     "django_absent": Http404(SECRET),
     "suspicious": SuspiciousOperation(SECRET),
+    "too_big": RequestDataTooBig(SECRET),
     "constraint": IntegrityError(SECRET),
     "data": DataError(SECRET),
     "database": OperationalError(SECRET),

@@ -35,6 +35,7 @@ EXPECTED = {
     "absent": (404, "RESOURCE_NOT_FOUND"),
     "django_absent": (404, "RESOURCE_NOT_FOUND"),
     "suspicious": (400, "VALIDATION_ERROR"),
+    "too_big": (413, "PAYLOAD_TOO_LARGE"),
     "constraint": (409, "CONFLICT"),
     "data": (400, "VALIDATION_ERROR"),
     "database": (503, "SERVICE_UNAVAILABLE"),

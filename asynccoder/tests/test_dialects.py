@@ -148,6 +148,14 @@ def test_a_body_over_the_limit_is_refused_and_one_at_the_limit_read(
     assert (response.status_code, response.json()["code"]) == (413, "PAYLOAD_TOO_LARGE")
 
 
+def test_the_limits_hold_for_what_a_client_really_sends(api: APIClient, settings: Any) -> None:
+    kind, most = "application/json", settings.REQUEST_MAX_BYTES
+    body = json.dumps({"a": "x" * (most - 20)})
+    assert api.post(f"{PLAIN}/echo", body, content_type=kind).status_code == 200
+    response = api.post(f"{PLAIN}/echo", body + " " * 40, content_type=kind)
+    assert (response.status_code, response.json()["code"]) == (413, "PAYLOAD_TOO_LARGE")
+
+
 def test_a_nul_in_the_address_is_refused(api: APIClient) -> None:
     assert api.get(f"{PLAIN}/echo?a=%00").status_code == 400
     assert api.get(f"{PLAIN}/echo%00").status_code == 400
