@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 from accounts.models import User
 from aimodels import access, providers
 from aimodels.models import AIModel, ProviderKind
@@ -23,4 +25,5 @@ def attempt(model: AIModel, user: User) -> Verdict:
         timeout=TRIAL_SECONDS,
         max_retries=0,
     )
-    return providers.check(provider)
+    with closing(provider):
+        return providers.check(provider)

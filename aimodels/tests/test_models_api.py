@@ -14,6 +14,7 @@ from accounts.models import User
 from aimodels import keys
 from aimodels.models import AIModel, ProviderConfig, ProviderKind
 from aimodels.tests.make import make_model
+from aimodels.tests.model_server import serve
 from asynccoder.lib import outbound
 
 NOBODYS = str(uuid.UUID(int=1))
@@ -255,6 +256,41 @@ def test_a_trial_that_fails_is_a_verdict(as_alice: APIClient, settings: Any) -> 
     assert answer.status_code == 200, answer.json()
     assert (answer.json()["works"], answer.json()["outcome"]) == (False, "unreachable")
     assert "sk-platform" not in str(answer.json())
+
+
+PROVIDERS = [
+    ("anthropic", "CLAUDE_API_KEY", "ANTHROPIC_BASE_URL"),
+    ("openai", "OPENAI_API_KEY", "OPENAI_BASE_URL"),
+    ("gemini", "GEMINI_API_KEY", "GEMINI_BASE_URL"),
+]
+
+
+@pytest.mark.parametrize(("kind", "key", "url"), PROVIDERS)
+def test_a_trial_uses_the_key_and_address_of_a_task(
+    as_alice: APIClient, settings: Any, kind: str, key: str, url: str
+) -> None:
+    """The server takes one key only; the wrong one is the control."""
+    make_model("any", provider=kind)
+    with serve([{"text": "OK"}], key="sk-right-0123456789") as server:
+        setattr(settings, url, server.base_url(kind))
+        outcomes = []
+        for given in ("sk-right-0123456789", "sk-wrong-0123456789"):
+            setattr(settings, key, given)
+            outcomes.append(as_alice.post(f"{MODELS}/test", {"name": "any"}).json()["outcome"])
+    assert outcomes == ["works", "key_refused"]
+
+
+def test_a_trial_of_an_own_model_reaches_only_what_is_allowed(
+    as_alice: APIClient, alice: User, settings: Any
+) -> None:
+    keys.add(user=alice, provider="custom", plain="sk-right-0123456789")
+    with serve([{"text": "OK"}], key="sk-right-0123456789") as server:
+        model = own_model(alice, base_url=server.openai_url)
+        refused = as_alice.post(f"{MODELS}/test", {"model_id": str(model.pk)})
+        assert (refused.status_code, server.requests) == (400, [])
+        settings.OUTBOUND_ALLOWED = [f"127.0.0.1:{server.server_port}"]
+        body = as_alice.post(f"{MODELS}/test", {"model_id": str(model.pk)}).json()
+        assert (body["works"], body["outcome"]) == (True, "works"), body
 
 
 def test_the_admin_lists_models_and_never_shows_a_key(page: Any, staff: User, alice: User) -> None:
