@@ -28,7 +28,7 @@ from tasks.agent.errors import ModelGaveUp, OutOfBudget
 from tasks.agent.finishing import FINISH, failing_anew, finish_tool
 from tasks.agent.output import failed, one_line
 from tasks.agent.ports import Assignment, Bench, CheckRecord, Handback, Mode, ToolResult
-from tasks.agent.stuck import StuckWatch, act
+from tasks.agent.stuck import StuckWatch, act, digest_of_diff
 from tasks.agent.toolbox import Workbench
 from tasks.agent.tools import chosen
 
@@ -264,10 +264,10 @@ class _Agent:
         return result
 
     def watch_changes(self, name: str) -> None:
-        """After every fifteen edits, look whether the difference is one that was there before."""
+        """After every few edits, look whether the difference is one that was there before."""
         if self.watch.is_diff_due(changes=name in ("edit", "apply_patch")):
             digest = self.bench.journal.note(
-                name="diff", effect=lambda: sha256(self.bench.diff().encode()).hexdigest()
+                name="diff", effect=lambda: digest_of_diff(self.bench.diff())
             )
             self.watch.saw_diff(digest)
 
