@@ -136,7 +136,7 @@ class Launcher:
         """Run a command on the launcher's terminal to its end, tending the children meanwhile."""
         self._step = process = children.start(argv, environment=self.environment, output=None)
         try:
-            self.wait(lambda: process.poll() is not None, seconds=float("inf"))
+            self.wait(lambda: children.has_ended(process), seconds=float("inf"))
         finally:
             children.end(process, seconds=5)
             self._step = None

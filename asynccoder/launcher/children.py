@@ -59,15 +59,26 @@ def start(
     )
 
 
-def end(process: subprocess.Popen[bytes], *, seconds: float) -> None:
-    """Ask the process to end, wait, then kill its whole group."""
-    if process.poll() is None:
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(seconds)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+def has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Tell whether the process has ended, without reaping it: its number stays taken."""
+    how = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    return process.returncode is not None or os.waitid(os.P_PID, process.pid, how) is not None
+
+
+def end(process: subprocess.Popen[bytes], *, seconds: float) -> int:
+    """Ask the process to end, wait, then kill its whole group; return its status.
+
+    The group is killed before the process is reaped: afterwards the number may be another's.
+    """
+    if process.returncode is None:
+        if not has_ended(process):
+            process.terminate()
+        limit = time.monotonic() + seconds
+        while not has_ended(process) and time.monotonic() < limit:
+            time.sleep(0.02)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    return process.wait()
 
 
 def orphans(known: set[int]) -> list[int]:
@@ -126,14 +137,14 @@ class Child:
             if time.monotonic() >= self._start_after:
                 self.start()
             return None
-        returncode = self.process.poll()
-        if returncode is None:
+        if not has_ended(self.process):
             self._limit_log()
             return None
+        returncode = end(self.process, seconds=0)
+        self.process = None
         return self._note_death(returncode)
 
     def _note_death(self, returncode: int) -> str:
-        self.end()
         is_steady = time.monotonic() - self._started_at >= STEADY_SECONDS
         self.failures = 1 if is_steady else self.failures + 1
         wait = min(2.0 ** (self.failures - 1) - 1, RESTART_SECONDS_MAX)

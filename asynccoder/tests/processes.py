@@ -104,12 +104,14 @@ class Process:
     def kill(self) -> None:
         """Kill -9 the process alone, as the kernel does when memory is short."""
         self.popen.kill()
-        self.popen.wait(10)
+        # Not reaped yet: its number stays taken until its group is killed, too.
+        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
 
     def end(self) -> None:
         """Kill the whole process group."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+        if self.popen.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
         self.popen.wait(10)
 
 

@@ -39,9 +39,10 @@ class Instance:
         wait_for(lambda: "Stop  " in self.text() or self.popen.poll() is not None, seconds=240)
         assert self.popen.poll() is None, self.text()
 
-    def processes(self) -> list[str]:
-        """Return the command lines of every living process that knows this data folder."""
-        return [line for pid in Path("/proc").glob("[0-9]*") if (line := self._mentions(pid))]
+    def processes(self) -> dict[int, str]:
+        """Return the command line of every living process that knows this data folder."""
+        found = {int(path.name): self._mentions(path) for path in Path("/proc").glob("[0-9]*")}
+        return {pid: line for pid, line in found.items() if line}
 
     def _mentions(self, pid: Path) -> str:
         try:
@@ -89,6 +90,8 @@ def launch(tmp_path: Path) -> Iterator[Launch]:
     for instance in launched.started:
         instance.popen.terminate()
         instance.popen.wait(60)
+        for pid in instance.processes():
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_a_first_run_shows_a_completed_task_and_a_second_keeps_it(launch: Launch) -> None:
@@ -104,7 +107,7 @@ def test_a_first_run_shows_a_completed_task_and_a_second_keeps_it(launch: Launch
 
     first.popen.send_signal(signal.SIGINT)
     assert first.popen.wait(60) == 0
-    assert first.processes() == []
+    assert first.processes() == {}
     assert not answers(first.url)
 
     second = launch()
@@ -119,7 +122,7 @@ def test_kill_9_of_the_launcher_leaves_no_process(launch: Launch) -> None:
     instance.wait_until_running()
     assert len(instance.processes()) >= 4
     instance.popen.kill()
-    wait_for(lambda: instance.processes() == [], seconds=20, what="every process has ended")
+    wait_for(lambda: instance.processes() == {}, seconds=20, what="every process has ended")
 
 
 def test_a_killed_web_server_comes_back(launch: Launch) -> None:
