@@ -15,11 +15,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from repositories.git.command import Bounds, git
+from repositories.git.command import Bounds, Call, git, run
 from repositories.git.errors import GitFailed, OutputTooLarge, RepositoryTooLarge
 from repositories.git.mirror import checked, locked
+from repositories.git.store import borrowed_from
 
 BUILD_SECONDS = 300
+LONG_AGO = 946_684_800
+"""The year 2000, for files of a commit that claims to be from the future."""
 IDLE_SECONDS = 3 * 3600
 """How long a base must have gone unasked before it may be removed: longer than any run."""
 
@@ -83,13 +86,34 @@ def build_base(
     3. Its folders and files belong to ``owner`` (user id, group id).
     Raises RepositoryTooLarge, GitFailed.
     """
-    base = bases / checked(commit)
+    source = _holder(mirror, checked(commit))
+    base = bases / (commit if source.is_shared else f"{commit}-{source.path.parent.name}")
     with locked(base, seconds=BUILD_SECONDS):
         if not base.is_dir():
-            check_tree(mirror, commit, limits or TreeLimits())
-            _build(mirror, commit, base, owner)
+            check_tree(source.path, commit, limits or TreeLimits())
+            _build(source.path, commit, base, owner)
         os.utime(_stamp(base))
     return base
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The repository that holds a commit itself; ``is_shared`` where all tasks can see it."""
+
+    path: Path
+    is_shared: bool
+
+
+def _holder(repository: Path, commit: str) -> Source:
+    """Find where a commit lies: in the mirror that a store borrows from, else in the store.
+
+    A base must borrow from what every sandbox that uses it sees, and a store is one task's own.
+    """
+    chain = borrowed_from(repository)
+    for path in reversed(chain):
+        if run(Call(args=["cat-file", "-e", f"{commit}^{{commit}}"], git_dir=path)).exit_code == 0:
+            return Source(path, is_shared=path == chain[-1])
+    raise GitFailed("The commit is not there.")
 
 
 def check_tree(repository: Path, commit: str, limits: TreeLimits) -> None:
@@ -135,7 +159,8 @@ def _check_out(mirror: Path, commit: str, tree: Path) -> None:
     (private / "info").mkdir(exist_ok=True)
     (private / "info" / "exclude").write_text(EXCLUDED)
     (private / "objects" / "info").mkdir(exist_ok=True)
-    (private / "objects" / "info" / "alternates").write_text(f"{mirror / 'objects'}\n")
+    borrowed = "".join(f"{path / 'objects'}\n" for path in borrowed_from(mirror))
+    (private / "objects" / "info" / "alternates").write_text(borrowed)
     git("update-ref", BRANCH, commit, git_dir=private)
     git("symbolic-ref", "HEAD", BRANCH, git_dir=private)
     _in_tree(tree, "read-tree", "--reset", "-u", commit)
@@ -150,8 +175,11 @@ def _in_tree(tree: Path, *args: str) -> None:
 
 
 def _commit_time(mirror: Path, commit: str) -> int:
+    """Return the time that every file of a commit's tree is given."""
     stamp = git("show", "-s", "--format=%ct", commit, git_dir=mirror)
-    return min(max(int(stamp), 0), int(time.time()) - 2)
+    # A moment before the commit, so that even a new one is older than the index.
+    moment = max(int(stamp) - 2, 0)
+    return moment if moment < time.time() - 1 else LONG_AGO
 
 
 def _settle(tree: Path, owner: tuple[int, int], *, mtime: int) -> int:

@@ -87,7 +87,22 @@ def test_unknown_commit_leaves_nothing_behind(mirror: Path) -> None:
     bases = mirror.parent / "bases"
     with pytest.raises(git.GitFailed):
         git.build_base(mirror, "1" * 40, bases, owner=ME)
-    assert [path.name for path in bases.iterdir()] == ["1" * 40 + ".lock"]
+    assert not list(bases.glob("*"))
+
+
+def test_commit_of_a_task_gets_a_base_of_its_own(mirror: Path, tmp_path: Path) -> None:
+    base, bases = build(mirror), mirror.parent / "bases"
+    stores = [tmp_path / name / "store.git" for name in ("one", "two")]
+    patch = "--- a/README.md\n+++ b/README.md\n@@ -1 +1 @@\n-x\n+y\n"
+    trees = []
+    for store in stores:
+        git.create_store(store, mirror)
+        assert git.build_base(store, base.name, bases, owner=ME) == base
+        patched = git.apply_patch_tree(store, base.name, patch)
+        trees.append(git.build_base(store, patched, bases, owner=ME))
+    assert trees[0] != trees[1]
+    assert (trees[0] / "README.md").read_text() == "y\n"
+    assert plain_git("status", "--porcelain", cwd=trees[1]) == ""
 
 
 BUILD = """
