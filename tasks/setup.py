@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from repositories import connect, git
+from repositories.errors import as_failed_run
 from repositories.models import Repository
 from tasks.agent.ports import Assignment, Review, ToolResult
 from tasks.bench import RunBench
@@ -73,10 +74,12 @@ def _from_mirror(task: Task, repository: Repository) -> Callable[[], str]:
         if not store.exists():
             store.parent.mkdir(parents=True, exist_ok=True)
             git.create_store(store, mirror)
-        if task.patch:
-            return json.dumps({"base": head, "head": git.apply_patch_tree(store, head, task.patch)})
-        target = connect.commit_of(repository, task.target_branch or repository.default_branch)
-        return json.dumps({"base": git.merge_base(mirror, target, head), "head": head})
+        with as_failed_run():
+            if task.patch:
+                patched = git.apply_patch_tree(store, head, task.patch)
+                return json.dumps({"base": head, "head": patched})
+            target = connect.commit_of(repository, task.target_branch or repository.default_branch)
+            return json.dumps({"base": git.merge_base(mirror, target, head), "head": head})
 
     return effect
 
