@@ -67,13 +67,9 @@ def answer(assignment: Assignment, bench: Bench) -> Handback:
     bench.set_plan([("Search the repository", "in_progress"), ("Answer", "pending")])
     bench.set_progress(15, "Searching the repository")
     try:
-        found = steps.compute(
-            bench,
-            "search",
-            {"names": list(question.names), "words": list(question.words)},
-            lambda: search(bench, question),
-            summary="Searched the repository",
-        )
+        asked = {"names": list(question.names), "words": list(question.words)}
+        work = steps.Work("search", "Searched the repository", asked)
+        found = steps.compute(bench, work, lambda: search(bench, question))
     except Unmeasured as reason:
         return Handback("blocked", f"The repository could not be searched: {reason}.")
     bench.set_plan([("Search the repository", "done"), ("Answer", "done")])

@@ -68,14 +68,12 @@ class Search:
     def _try(self, fix: Fix) -> Trial:
         files = f"{len(fix.paths)} file{'' if len(fix.paths) == 1 else 's'}"
         rules = ", ".join(fix.rules[:3]) + (" …" if len(fix.rules) > 3 else "")
-        data = steps.compute(
-            self.bench,
-            "try_fixes",
-            asdict(fix),
-            lambda: fixes.try_fix(self.bench.sandbox, fix, self.failing),
-            summary=f"Tried {rules} in {files}",
+        work = steps.Work("try_fixes", f"Tried {rules} in {files}", asdict(fix))
+        return Trial.from_data(
+            steps.compute(
+                self.bench, work, lambda: fixes.try_fix(self.bench.sandbox, fix, self.failing)
+            )
         )
-        return Trial.from_data(data)
 
     def run(self) -> tuple[Fix, frozenset[str]] | None:
         """Return the smallest fix found and what it cures, or None."""
@@ -128,15 +126,8 @@ def cure(assignment: Assignment, bench: Bench) -> Handback:
         return _nothing_fails(bench, before)
     checklist.begin(1)
     try:
-        candidates = steps.compute(
-            bench,
-            "find_fixes",
-            {"failing": [check.command for check in failing]},
-            lambda: [asdict(one) for one in fixes.find_candidates(bench.sandbox, failing)],
-            summary="Looked for safe fixes",
-        )
-        search = Search(bench, failing, [Candidate(**one) for one in candidates])
-        found = search.run() if candidates else None
+        search = Search(bench, failing, _candidates(bench, failing))
+        found = search.run() if search.candidates else None
     except Unmeasured as reason:
         return _no_cure(bench, before, f" {reason}.")
     if found is None:
@@ -146,18 +137,26 @@ def cure(assignment: Assignment, bench: Bench) -> Handback:
     return _apply(bench, checklist, search, found[0])
 
 
+def _candidates(bench: Bench, failing: Sequence[CheckRecord]) -> list[Candidate]:
+    work = steps.Work(
+        "find_fixes",
+        "Looked for safe fixes",
+        {"failing": [check.command for check in failing]},
+        counted="candidate",
+    )
+    found = steps.compute(
+        bench, work, lambda: [asdict(one) for one in fixes.find_candidates(bench.sandbox, failing)]
+    )
+    return [Candidate(**one) for one in found]
+
+
 def _apply(bench: Bench, checklist: steps.Checklist, search: Search, fix: Fix) -> Handback:
     """Apply the cure and prove it; take it back where the proof fails."""
     before = bench.checks_of("before") or search.failing
     originals = {path: bench.show(path, at="head") for path in fix.paths}
-    changed = steps.compute(
-        bench,
-        "apply_fixes",
-        asdict(fix),
-        lambda: fixes.apply(bench.sandbox, fix),
-        summary=f"Applied the safe fixes of {', '.join(fix.rules)}",
-        changes=True,
-    )
+    told = f"Applied the safe fixes of {', '.join(fix.rules)}"
+    work = steps.Work("apply_fixes", told, asdict(fix), changes=True)
+    changed = steps.compute(bench, work, lambda: fixes.apply(bench.sandbox, fix))
     checklist.begin(3)
     after = bench.run_checks(phase="after")
     if _any_worse(before, after) or not _cured(before, after):
@@ -176,7 +175,8 @@ def _take_back(bench: Bench, originals: dict[str, bytes | None]) -> None:
         return sorted(originals)
 
     paths = {"paths": sorted(originals)}
-    steps.compute(bench, "take_back", paths, effect, summary="Took the fixes back", changes=True)
+    work = steps.Work("take_back", "Took the fixes back", paths, changes=True)
+    steps.compute(bench, work, effect)
 
 
 def _verdicts(checks: Sequence[CheckRecord]) -> dict[str, CheckRecord]:

@@ -31,21 +31,14 @@ def document(assignment: Assignment, bench: Bench) -> Handback:
     checklist = steps.Checklist(bench, PLAN)
     checklist.begin(0)
     try:
-        modules = steps.compute(
-            bench, "outline", {}, lambda: _outline(bench.sandbox), summary="Read the code"
-        )
+        work = steps.Work("outline", "Read the code", counted="module")
+        modules = steps.compute(bench, work, lambda: _outline(bench.sandbox))
     except Unmeasured as reason:
         return Handback("blocked", f"There is nothing to document: {reason}.")
     checklist.begin(1)
     overview = write_overview(assignment.repository, modules)
-    is_changed = steps.compute(
-        bench,
-        "write_overview",
-        {"path": PATH},
-        lambda: _write(bench.sandbox, overview),
-        summary=f"Wrote {PATH}",
-        changes=True,
-    )
+    work = steps.Work("write_overview", f"Wrote {PATH}", {"path": PATH}, changes=True)
+    is_changed = steps.compute(bench, work, lambda: _write(bench.sandbox, overview))
     checklist.finish()
     return _hand_back(modules, overview, is_changed=is_changed)
 

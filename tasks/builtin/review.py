@@ -74,7 +74,7 @@ def review(assignment: Assignment, bench: Bench) -> Handback:
     for index, (name, title, look) in enumerate(looks):
         checklist.begin(index)
         try:
-            found += steps.compute(bench, name, {}, look, summary=title)
+            found += steps.compute(bench, steps.Work(name, title, counted="finding"), look)
         except Unmeasured as reason:
             unmeasured[name] = str(reason)
     checklist.finish()

@@ -4,35 +4,41 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.agent.ports import Bench, ToolResult
 from tasks.analysis.base import Measured, Measurement, Unmeasured, from_json, to_json
 
 
-def compute(
-    bench: Bench,
-    name: str,
-    arguments: Mapping[str, Any],
-    effect: Callable[[], Any],
-    *,
-    summary: str,
-    changes: bool = False,
-) -> Any:
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a step is called, and what makes it the same step again on resume."""
+
+    name: str
+    summary: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    counted: str = ""
+    """A noun: the summary then says how many of them the step's data holds."""
+    changes: bool = False
+
+
+def compute(bench: Bench, work: Work, effect: Callable[[], Any]) -> Any:
     """Run a step whose effect gives JSON data. Raises Unmeasured, also again on resume."""
 
     def journalled() -> ToolResult:
         try:
-            return ToolResult(json.dumps({"data": effect()}), summary=summary)
+            data = effect()
         except Unmeasured as reason:
             said = json.dumps({"unmeasured": str(reason)})
-            return ToolResult(said, is_error=True, summary=f"{summary}: {reason}")
+            return ToolResult(said, is_error=True, summary=f"{work.summary}: {reason}")
+        counted = f": {plural(len(data), work.counted)}" if work.counted else ""
+        return ToolResult(json.dumps({"data": data}), summary=f"{work.summary}{counted}")
 
     result = bench.journal.tool_call(
-        name=name,
-        arguments=json.dumps(arguments, sort_keys=True),
-        changes=changes,
+        name=work.name,
+        arguments=json.dumps(work.arguments, sort_keys=True),
+        changes=work.changes,
         effect=journalled,
     )
     outcome = json.loads(result.text)
