@@ -1,16 +1,12 @@
-"""The ports of the agent in memory: a journal, a bench and a sandbox over a folder, for tests."""
+"""The agent's ports in memory: a journal that can be killed, and a bench over a folder."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from aimodels.providers.base import ContextOverflow, MalformedReply, Provider, Reply
 from aimodels.providers.scripted import ScriptedModel
@@ -18,83 +14,12 @@ from tasks.agent.budget import AgentLimits
 from tasks.agent.loop import run_agent
 from tasks.agent.ports import Assignment, CheckRecord, FileChange, Handback, Review, ToolResult
 from tasks.modes import MODES
-from tasks.sandbox.base import Command, CommandResult, Sandbox
+from tasks.sandbox.base import Command, Sandbox
+from tasks.tests.local_sandbox import LocalSandbox
 
 
 class Killed(BaseException):
     """The worker dies here."""
-
-
-class LocalSandbox:
-    """The Sandbox protocol over plain processes; it protects from nothing."""
-
-    def __init__(self, root: Path, *, is_read_only: bool = False) -> None:
-        self.root = root
-        self.is_read_only = is_read_only
-        self.commands: list[Command] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        return None
-
-    def run(
-        self, command: Command, *, on_output: Callable[[bytes], None] | None = None
-    ) -> CommandResult:
-        self.commands.append(command)
-        started, stopped = time.monotonic(), ""
-        env = {"PATH": "/work/none:/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8"}
-        env["PATH"] = f"{_tools()}:{env['PATH']}"
-        process = subprocess.Popen(
-            list(command.argv),
-            cwd=self.root,
-            env={**env, **command.env},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            output, _ = process.communicate(command.stdin, timeout=command.seconds)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            output, _ = process.communicate()
-            stopped = "timeout"
-        seconds = time.monotonic() - started
-        code = process.returncode if process.returncode >= 0 else 128 - process.returncode
-        return CommandResult(
-            code, output, total_bytes=len(output), seconds=seconds, stopped=stopped
-        )
-
-    def read(self, path: str, *, limit: int = 10 * 1024**2) -> bytes:
-        found = self._place(path)
-        if not found.exists():
-            raise FileNotFoundError(path)
-        if found.is_dir():
-            raise IsADirectoryError(path)
-        return found.read_bytes()
-
-    def write(self, path: str, content: bytes) -> None:
-        if self.is_read_only and not path.startswith("/tmp/"):
-            raise PermissionError(path)
-        place = self._place(path)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(content)
-
-    def stop(self) -> None:
-        """Nothing runs in another thread."""
-
-    def _place(self, path: str) -> Path:
-        if path.startswith("/tmp/"):
-            return self.root.parent / f"{self.root.name}-tmp" / path[5:]
-        return self.root / path
-
-
-def _tools() -> str:
-    import sys
-
-    return str(Path(sys.executable).parent)
 
 
 @dataclass

@@ -15,7 +15,8 @@ from tasks.agent.budget import AgentLimits
 from tasks.agent.ports import ToolResult
 from tasks.agent.toolbox import Workbench
 from tasks.agent.tools import TOOLS, chosen
-from tasks.tests.agent_bench import LocalSandbox, MemoryBench, write_tree
+from tasks.tests.agent_bench import MemoryBench, write_tree
+from tasks.tests.local_sandbox import LocalSandbox
 
 FILES = {
     "src/app.py": "import os\n\n\ndef run(n):\n    return n + 1\n\n\ndef stop(n):\n    return n + 1\n",
@@ -226,7 +227,7 @@ def test_nothing_outside_the_workspace_is_written(workbench: Workbench) -> None:
 
 def test_a_read_only_workspace_is_said_to_be_one(tmp_path: Path) -> None:
     root = write_tree(tmp_path / "repo", FILES)
-    bench = MemoryBench(root, sandbox=LocalSandbox(root, is_read_only=True))
+    bench = MemoryBench(root, sandbox=LocalSandbox(root, read_only=True))
     result = use(Workbench(bench, AgentLimits()), "edit", path="a", old="", new="x")
     assert result.text == "This place is read-only."
 
@@ -353,7 +354,7 @@ def test_no_arguments_make_a_tool_raise_or_leave_the_workspace(
     assert len(result.text) < 20_000
     result.text.encode()
     root = workbench.bench.root  # type: ignore[attr-defined] # the double's own
-    assert {path.name for path in root.parent.iterdir()} <= {"repo", "repo-tmp"}
+    assert {path.name for path in root.parent.iterdir()} <= {"repo", "tmp"}
 
 
 @given(raw=st.text(max_size=200) | JSON.map(str))
