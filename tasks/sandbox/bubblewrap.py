@@ -98,7 +98,7 @@ class Bubblewrap:
             size = self._ask("read", {"path": inside(path), "limit": limit}, memory)
             if not 0 <= size <= limit:
                 self._end()
-                raise SandboxLost("the sandbox answered nonsense")
+                raise SandboxLost("The sandbox answered nonsense.")
             return os.pread(memory, size, 0)
 
     def write(self, path: str, content: bytes) -> None:
@@ -174,7 +174,7 @@ class Bubblewrap:
 
     def _alive(self) -> Surroundings:
         if self._around is None:
-            raise SandboxLost("the sandbox is not running")
+            raise SandboxLost("The sandbox is not running.")
         return self._around
 
     # --- Requests -------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ class Bubblewrap:
             try:
                 channel.request(what, fields, (memory,))
                 if not _is_readable(channel.fileno(), FILE_SECONDS):
-                    raise SandboxLost("the sandbox does not answer")
+                    raise SandboxLost("The sandbox does not answer.")
                 answer = channel.receive()
             except SandboxLost:
                 self._end()

@@ -76,7 +76,7 @@ class Channel:
         """Return the reply that is waiting. Raises SandboxLost for anything but the right one."""
         reply = _parse(self._receive(LARGEST_REPLY + 1))
         if reply.get("id") != self._number:
-            raise SandboxLost("the sandbox answered a question that was not asked")
+            raise SandboxLost("The sandbox answered a question that was not asked.")
         return reply
 
     def first_sender(self) -> int:
@@ -86,13 +86,13 @@ class Channel:
                 LARGEST_REPLY, socket.CMSG_SPACE(CREDENTIALS.size)
             )
         except OSError as error:
-            raise SandboxLost("the sandbox did not start") from error
+            raise SandboxLost("The sandbox did not start.") from error
         if _parse(message).get("ready") is not True:
-            raise SandboxLost("the sandbox did not start properly")
+            raise SandboxLost("The sandbox did not start properly.")
         for _level, kind, content in ancillary:
             if kind == socket.SCM_CREDENTIALS and len(content) >= CREDENTIALS.size:
                 return int(CREDENTIALS.unpack_from(content)[0])
-        raise SandboxLost("the kernel did not name the sandbox's first process")
+        raise SandboxLost("The kernel did not name the sandbox's first process.")
 
     def _send(self, document: dict[str, Any], fds: Sequence[int]) -> None:
         with sealed_memory(json.dumps(document).encode()) as request:
@@ -100,23 +100,23 @@ class Channel:
             try:
                 self._socket.sendmsg([b"request"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
             except OSError as error:
-                raise SandboxLost("the sandbox no longer listens") from error
+                raise SandboxLost("The sandbox no longer listens.") from error
 
     def _receive(self, size: int) -> bytes:
         try:
             # Plain recv: descriptors that came with the message are dropped by the kernel.
             return self._socket.recv(size)
         except OSError as error:
-            raise SandboxLost("the sandbox is gone") from error
+            raise SandboxLost("The sandbox is gone.") from error
 
 
 def _parse(message: bytes) -> dict[str, Any]:
     if not message:
-        raise SandboxLost("the sandbox is gone")
+        raise SandboxLost("The sandbox is gone.")
     try:
         document = json.loads(message) if len(message) <= LARGEST_REPLY else None
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
-        raise SandboxLost("the sandbox answered nonsense")
+        raise SandboxLost("The sandbox answered nonsense.")
     return document

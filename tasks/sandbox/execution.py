@@ -99,7 +99,7 @@ class Execution:
             if not self._stopped:
                 self._enforce()
             elif self._exit_code is None and time.monotonic() > self._deadline:
-                raise SandboxLost("the sandbox did not end a command in time")
+                raise SandboxLost("The sandbox did not end a command in time.")
 
     def _patience(self) -> float:
         left = max(0.0, self._deadline - time.monotonic())
@@ -136,7 +136,7 @@ class Execution:
     def _read_reply(self, _fd: int) -> None:
         code = self._around.channel.receive().get("exit")
         if not isinstance(code, int) or not 0 <= code <= 255:
-            raise SandboxLost("the sandbox answered nonsense")
+            raise SandboxLost("The sandbox answered nonsense.")
         self._exit_code = code
 
     def _read_output(self, fd: int) -> int:

@@ -12,6 +12,7 @@ from tasks.sandbox.toolchain import Toolchain
 
 HOME = "/home/agent"
 INNER_ID = 1000
+LARGEST_COVER = 64 * 1024
 INIT = "/run/init.py"
 SYSTEM_LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 SYSTEM_FILES = (
@@ -74,8 +75,7 @@ def command_line(plan: Plan, fds: Descriptors, find: Finder) -> list[str]:
         *_own_mounts(plan.limits),
         *_toolchain(plan.toolchain, find),
         *_workspace(plan.workspace, find),
-        # bwrap's root and /dev are writable memory until they are sealed.
-        *("--remount-ro", "/dev", "--remount-ro", "/"),
+        *_sealed(plan.toolchain),
         *("--seccomp", str(fds.seccomp), "--chdir", "/", "--"),
         *_init(plan, fds),
     ]
@@ -131,10 +131,18 @@ def _own_mounts(limits: Limits) -> list[str]:
 
 
 def _toolchain(toolchain: Toolchain, find: Finder) -> list[str]:
-    flags: list[str] = []
-    for prefix in toolchain.prefixes:
-        flags += ["--ro-bind", find(prefix), str(prefix)]
-    return flags
+    """Show the prefixes and cover what is hidden, outer folders first."""
+    mounts = {prefix: ["--ro-bind", find(prefix), str(prefix)] for prefix in toolchain.prefixes}
+    for path in toolchain.hidden:
+        mounts[path] = ["--size", str(LARGEST_COVER), "--tmpfs", str(path)]
+    ordered = sorted(mounts, key=lambda path: len(path.parts))
+    return [flag for path in ordered for flag in mounts[path]]
+
+
+def _sealed(toolchain: Toolchain) -> list[str]:
+    """Bwrap's root and /dev are writable memory until they are sealed; so are covers."""
+    paths = ["/dev", *(str(path) for path in toolchain.hidden), "/"]
+    return [flag for path in paths for flag in ("--remount-ro", path)]
 
 
 def _workspace(workspace: Workspace, find: Finder) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.sandbox import launch, selftest, toolchain
+from tasks.sandbox import launch, selftest
 from tasks.sandbox.base import SandboxUnavailable, Workspace
 from tasks.sandbox.bubblewrap import Bubblewrap
 from tasks.sandbox.ownership import is_root, prepare_owned, remove_tree
@@ -150,18 +150,6 @@ def test_a_failed_start_leaves_no_descriptor(tmp_path: Path) -> None:
         with pytest.raises(SandboxUnavailable):
             Bubblewrap(workspace, toolchain=Toolchain.of_platform()).__enter__()
     assert len(list(Path("/proc/self/fd").iterdir())) == before
-
-
-def test_a_prefix_behind_a_link_is_found(tmp_path: Path) -> None:
-    """A virtual environment's python may pass through a link such as ``3.11 -> 3.11.7``."""
-    real = tmp_path / "3.11.7" / "bin"
-    real.mkdir(parents=True)
-    (real / "python").touch()
-    (tmp_path / "3.11").symlink_to("3.11.7")
-    venv = tmp_path / "venv" / "bin"
-    venv.mkdir(parents=True)
-    (venv / "python").symlink_to(tmp_path / "3.11" / "bin" / "python")
-    assert toolchain._prefixes_on_the_way(venv / "python") == [tmp_path / "3.11"]
 
 
 def test_a_tree_that_a_tenant_locked_is_removed(tmp_path: Path) -> None:
