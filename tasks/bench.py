@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
-from django.db import connection
+from django.db import connection, transaction
 
 from repositories import git
 from tasks import events, lease
@@ -111,18 +111,16 @@ class RunBench:
         values = asdict(record) | {"output": record.output[-CHECK_OUTPUT:]}
         values |= {"commit": self._journal.head}
         command = values.pop("command")[:1000]
-        _, is_new = Check.objects.update_or_create(
-            task=self.task, phase=phase, round=self._rounds[phase], command=command, defaults=values
-        )
-        if is_new:
-            data = {name: values[name] for name in ("verdict", "exit_code", "seconds", "reason")}
-            self._append(
-                Event(
-                    "check.finished",
-                    f"{command}: {record.verdict.replace('_', ' ')}",
-                    data=data | {"phase": phase, "command": command},
-                )
-            )
+        key = {"phase": phase, "round": self._rounds[phase], "command": command}
+        with transaction.atomic():
+            self._journal.fence()
+            _, is_new = Check.objects.get_or_create(task=self.task, **key, defaults=values)
+            if is_new:
+                names = ("verdict", "exit_code", "seconds", "reason")
+                data = {name: values[name] for name in names}
+                message = f"{command}: {record.verdict.replace('_', ' ')}"
+                data |= {"phase": phase, "command": command}
+                self._append(Event("check.finished", message, data=data))
 
     # --- what people see -----------------------------------------------------------------------
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import re
 
-from django.utils import timezone
+from django.db import transaction
+from django.db.models.functions import Now
 
 from asynccoder.lib import redact
 from repositories import connect, git
-from tasks.agent.ports import Handback
-from tasks.bench import RunBench
+from tasks.agent.ports import FileChange, Handback
+from tasks.bench import DIFF_BYTES, RunBench
+from tasks.lease import Claim
 from tasks.models import CHANGING, Analysis, Task, TaskResult, TaskType
+from tasks.workspace import store_path
 
 logger = logging.getLogger(__name__)
 
@@ -35,18 +38,51 @@ def hand_back(task: Task, bench: RunBench, done: Handback) -> str:
     if task.type in CHANGING:
         files = bench.changed_files()
         values |= _changes(bench, files_changed=bool(files))
-        values["files"] = [
-            {"path": file.path, "status": file.status, "added": file.added, "removed": file.removed}
-            for file in files
-        ]
+        values["files"] = [_described(file) for file in files]
         if files:
             _publish(task, bench, done)
         elif outcome == "done":
             outcome = "no_change_needed"
-    TaskResult.objects.update_or_create(task=task, defaults=values)
-    if task.type == TaskType.ANALYSIS:
-        _write_analysis(task, done)
+    with transaction.atomic():
+        bench.journal.fence()
+        TaskResult.objects.update_or_create(task=task, defaults=values)
+        if task.type == TaskType.ANALYSIS:
+            _write_analysis(task, done)
     return outcome
+
+
+def keep_partial(claimed: Claim) -> None:
+    """Keep what a run that did not come to its end had changed by its last checkpoint.
+
+    Fenced by the lease, so it is called before the task ends. Does nothing without a change.
+    """
+    task = Task.objects.held(claimed.task_id, claimed.generation).first()
+    if task is None or not task.head_commit or task.type not in CHANGING:
+        return
+    store = store_path(task.pk)
+    diff = git.diff(store, task.base_commit, task.head_commit, max_bytes=DIFF_BYTES)
+    files = git.changed_files(store, task.base_commit, task.head_commit)
+    if not files:
+        return
+    values = {
+        "kind": TaskResult.Kind.CODE_CHANGES,
+        "summary": "The task did not come to its end; this is the work up to its last step.",
+        "diff": diff,
+        "files": [_described(file) for file in files],
+        "data": {"is_partial": True},
+    }
+    with transaction.atomic():
+        if Task.objects.held(task.pk, claimed.generation).update(updated_at=Now()):
+            TaskResult.objects.update_or_create(task=task, defaults=values)
+
+
+def _described(file: FileChange | git.ChangedFile) -> dict[str, object]:
+    return {
+        "path": file.path,
+        "status": file.status,
+        "added": file.added,
+        "removed": file.removed,
+    }
 
 
 def _changes(bench: RunBench, *, files_changed: bool) -> dict[str, object]:
@@ -81,7 +117,7 @@ def _publish(task: Task, bench: RunBench, done: Handback) -> None:
     git.keep_ref(store, "result", commit)
     pushed = bench.journal.external(name="push", effect=lambda: _push(task, bench, commit, branch))
     Task.objects.held(task.pk, task.generation).update(
-        result_branch=branch, is_pushed=pushed.startswith("Pushed"), updated_at=timezone.now()
+        result_branch=branch, is_pushed=pushed.startswith("Pushed"), updated_at=Now()
     )
 
 

@@ -150,7 +150,7 @@ class RunJournal:
             return step.outcome
         text = effect()
         with transaction.atomic():
-            self._fence()
+            self.fence()
             self._insert(
                 Step(
                     kind=Step.Kind.PLATFORM,
@@ -199,7 +199,7 @@ class RunJournal:
     def _lose(self, step: Step) -> None:
         """Mark a step whose outcome is unknown as lost; nobody is charged for it."""
         with transaction.atomic():
-            self._fence()
+            self.fence()
             Step.objects.filter(pk=step.pk).exclude(state=Step.State.DONE).update(
                 state=Step.State.LOST, finished_at=Now()
             )
@@ -207,7 +207,7 @@ class RunJournal:
 
     # --- writing -------------------------------------------------------------------------------
 
-    def _fence(self) -> None:
+    def fence(self) -> None:
         """Lock the task's row for this transaction, or raise LeaseLost."""
         held = Task.objects.held(self.task.pk, self.generation)
         if not held.update(updated_at=Now()):

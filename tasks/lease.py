@@ -2,7 +2,7 @@
 
 A claim is a lease with a fencing token, ``generation`` (agent-design, section 1). Every write of
 a run filters on it, so that a worker that was thought dead changes nothing. All times are the
-database's. The order of row locks is task, then credit account, then user.
+database's. The order of row locks is task, then user, then hold and account.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from aimodels.models import ProviderKind
 from aimodels.providers import connect
 from aimodels.providers.base import BadRequest, ProviderBusy, ProviderError, ProviderRefused
 from asynccoder.lib.errors import RunFailed, TryAgain
+from repositories import git
 from tasks import handback, lease, setup
 from tasks.agent.errors import ModelGaveUp, OutOfBudget
 from tasks.agent.loop import AgentLimits, run_agent
@@ -80,9 +81,25 @@ def run(claimed: Claim) -> None:
         lease.park(claimed, seconds=parked.wake_in, reason=str(parked))
 
 
+def end_from_outside(claimed: Claim, ending: Ending) -> None:
+    """End a run whose process was killed (a cancellation, a deadline); its work is kept."""
+    _keep_partial(claimed)
+    lease.finish(claimed, ending)
+
+
 def _end_as(claimed: Claim, ending: Ending) -> None:
+    if ending.status == Status.FAILED:
+        _keep_partial(claimed)
     if not lease.finish(claimed, ending):
         logger.warning("run %s: ended by another", claimed.task_id)
+
+
+def _keep_partial(claimed: Claim) -> None:
+    try:
+        handback.keep_partial(claimed)
+    except git.GitFailed:
+        # The task has failed already; a store that cannot be read must not keep it running.
+        logger.exception("run %s: its partial work could not be read", claimed.task_id)
 
 
 def _ending(claimed: Claim) -> Ending:
@@ -126,7 +143,9 @@ def _work(task: Task) -> str:
     reach = access.provider_access(task.model, task.owner)
     journal = RunJournal(task, Money(task.model, task.cap_microcredits, reach.is_own_key))
     start = setup.find_start(task, journal)
-    workspace = RunWorkspace(task.pk, start.origin, is_read_only=task.type not in CHANGING)
+    workspace = RunWorkspace(
+        Claim(task.pk, task.generation), start.origin, is_read_only=task.type not in CHANGING
+    )
     workspace.head = task.head_commit or start.origin.commit
     journal.head = start.origin.commit
     journal.checkpoint = workspace.checkpoint
@@ -138,6 +157,7 @@ def _work(task: Task) -> str:
         return handback.hand_back(task, bench, done)
     finally:
         workspace.close()
+        git.prune_bases(start.origin.bases, keep_bytes=settings.BASES_KEEP_BYTES)
 
 
 def _engine(bench: RunBench, reach: access.Access, assignment: Assignment) -> Handback:

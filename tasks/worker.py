@@ -24,6 +24,8 @@ from tasks.errors import DeadlinePassed, SandboxMissing
 from tasks.forkserver import ForkServer
 from tasks.lease import Claim, Ending
 from tasks.models import Status
+from tasks.sandbox.orphans import reap_orphans
+from tasks.workspace import drop_layers
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +90,7 @@ class Worker:
         finally:
             del self._runs[claimed]
         logger.info("run %s ended with status %s", claimed.task_id, status)
+        drop_layers(claimed.task_id, up_to=claimed.generation)
         if claimed in self._ended_here:
             self._ended_here.discard(claimed)
         elif not self._stopping.is_set():
@@ -134,7 +137,7 @@ class Worker:
         if pid is not None:
             self._ended_here.add(claimed)
             self._server.kill(pid)
-        lease.finish(claimed, ending)
+        runner.end_from_outside(claimed, ending)
 
     def _sweep(self) -> None:
         """Take back what lost its worker and serve what nobody claimed; needs no message."""
@@ -172,6 +175,7 @@ def run_forever(*, slots: int, consume: object) -> None:
     except SandboxMissing as error:
         # Pages and API go on; a worker without a sandbox would only fail people's tasks.
         raise SystemExit(f"worker: {error}") from error
+    reap_orphans()
     _here = Worker(slots=slots)
     _here.start()
     stop_listening = consume()  # type: ignore[operator]  # see the docstring

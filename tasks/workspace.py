@@ -16,8 +16,10 @@ from typing import Self, TypeVar
 from django.conf import settings
 
 from repositories import git
+from repositories.errors import as_failed_run
 from tasks.errors import CheckpointRefused, SandboxBroke, SandboxMissing, WorkspaceLost
 from tasks.journal import Checkpoint
+from tasks.lease import Claim
 from tasks.sandbox.base import (
     Command,
     CommandResult,
@@ -58,6 +60,16 @@ def task_folder(task_id: uuid.UUID) -> Path:
 def store_path(task_id: uuid.UUID) -> Path:
     """Return the trusted bare repository that keeps a task's checkpoints."""
     return task_folder(task_id) / "store.git"
+
+
+def drop_layers(task_id: uuid.UUID, *, up_to: int) -> None:
+    """Remove the scratch folders of a run and its lost forerunners; checkpoints are elsewhere.
+
+    Those of a later generation stay: another worker may have taken over.
+    """
+    for layers in task_folder(task_id).glob("layers-*"):
+        if int(layers.name.split("-")[1]) <= up_to:
+            remove_tree(layers)
 
 
 def limits_from_settings() -> Limits:
@@ -153,7 +165,9 @@ class KeptSandbox:
 class RunWorkspace:
     """The workspace of one attempt of one run."""
 
-    def __init__(self, task_id: uuid.UUID, origin: Origin, *, is_read_only: bool) -> None:
+    def __init__(self, claimed: Claim, origin: Origin, *, is_read_only: bool) -> None:
+        task_id = self.task_id = claimed.task_id
+        self.generation = claimed.generation
         self.folder = task_folder(task_id)
         self.store = store_path(task_id)
         self.origin = origin
@@ -167,21 +181,18 @@ class RunWorkspace:
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self.store.exists():
             git.create_store(self.store, self.origin.mirror)
-        self._drop_layers()
+        drop_layers(self.task_id, up_to=self.generation)
 
     def close(self) -> None:
         self.sandbox.__exit__(None, None, None)
-        self._drop_layers()
-
-    def _drop_layers(self) -> None:
-        for layers in self.folder.glob("layers-*"):
-            remove_tree(layers)
+        drop_layers(self.task_id, up_to=self.generation)
 
     def _make_sandbox(self) -> Sandbox:
-        base = git.build_base(
-            self.origin.mirror, self.origin.commit, self.origin.bases, owner=sandbox_ids()
-        )
-        layers = self.folder / f"layers-{uuid.uuid4().hex[:8]}"
+        with as_failed_run():
+            base = git.build_base(
+                self.origin.mirror, self.origin.commit, self.origin.bases, owner=sandbox_ids()
+            )
+        layers = self.folder / f"layers-{self.generation}-{uuid.uuid4().hex[:8]}"
         prepare_owned(layers)
         upper, work = layers / "upper", layers / "work"
         prepare_owned(upper)
@@ -191,7 +202,7 @@ class RunWorkspace:
             upper=None if self.is_read_only else upper,
             work=None if self.is_read_only else work,
             read_only=self.is_read_only,
-            read_only_paths=(self.origin.mirror, self.store),
+            read_only_paths=git.borrowed_from(self.store),
         )
         return Bubblewrap(workspace, limits_from_settings(), toolchain=Toolchain.of_platform())
 

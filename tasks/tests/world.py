@@ -51,6 +51,7 @@ def finish(**values: Any) -> list[dict[str, Any]]:
         "summary": "All of it is done.",
         "evidence": "The checks say so.",
         "cause": "The lines were missing from the notes.",
+        "how_to_try": "Run `python app.py` in the folder.",
     }
     turn = {"text": "", "tool_calls": [call("finish", **(arguments | values))]}
     return [turn, turn]
