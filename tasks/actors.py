@@ -16,7 +16,7 @@ from tasks import worker
 
 logger = logging.getLogger(__name__)
 
-broker = RedisBroker(
+broker = RedisBroker(  # type: ignore[no-untyped-call]  # its constructor has no annotations
     url=settings.REDIS_URL,
     namespace=f"{settings.REDIS_PREFIX}:dramatiq",
     middleware=[],

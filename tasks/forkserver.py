@@ -121,11 +121,12 @@ class _Server:
             # The worker decides what a signal to its whole group means for the runs.
             signal.signal(name, signal.SIG_IGN)
         while True:
-            ready, _, _ = select.select([self._channel, reader], [], [])
+            channel = self._channel.fileno()
+            ready, _, _ = select.select([channel, reader], [], [])
             if reader in ready:
                 os.read(reader, MESSAGE_BYTES)
                 self._reap()
-            if self._channel in ready and not self._obey():
+            if channel in ready and not self._obey():
                 break
         for pid in self._children:
             _kill_group(pid)
