@@ -204,7 +204,8 @@ class RunWorkspace:
             read_only=self.is_read_only,
             read_only_paths=git.borrowed_from(self.store),
         )
-        return Bubblewrap(workspace, limits_from_settings(), toolchain=Toolchain.of_platform())
+        toolchain = Toolchain.of_platform(private=[Path(settings.VAR_DIR)])
+        return Bubblewrap(workspace, limits_from_settings(), toolchain=toolchain)
 
     @property
     def _objects(self) -> list[str]:
