@@ -25,11 +25,15 @@ SETTINGS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """How to reach a model. ``is_own_key``: the user pays the provider, the platform nothing."""
+    """How to reach a model. ``is_own_key``: the user pays the provider, the platform nothing.
+
+    ``address`` is the checked IP address of a user's own URL; nothing else is connected to.
+    """
 
     kind: str
     model_name: str
     base_url: str = ""
+    address: str = ""
     api_key: Secret = field(default_factory=lambda: Secret(""))
     is_own_key: bool = False
 
@@ -129,12 +133,13 @@ def _custom(model: AIModel, user: User) -> Access:
 def _own_custom(model: AIModel, user: User) -> Access:
     if model.owner_id != user.pk:
         raise ModelNotUsable("Only its owner can use this model.")
-    outbound.check(model.base_url)
+    destination = outbound.check(model.base_url)
     own = _own_key(user, model.provider)
     return Access(
         kind=model.provider,
         model_name=model.name,
         base_url=model.base_url,
+        address=destination.address,
         api_key=own or Secret(""),
         is_own_key=True,
     )

@@ -20,6 +20,7 @@ def attempt(model: AIModel, user: User) -> Verdict:
     provider = providers.connect(
         found.kind,
         base_url=found.base_url,
+        address=found.address,
         api_key=found.api_key.reveal(),
         model=found.model_name,
         timeout=TRIAL_SECONDS,

@@ -168,6 +168,7 @@ def _engine(bench: RunBench, reach: access.Access, assignment: Assignment) -> Ha
     provider = connect(
         reach.kind,
         base_url=reach.base_url,
+        address=reach.address,
         api_key=reach.api_key.reveal(),
         model=reach.model_name,
         timeout=settings.MODEL_TIMEOUT_SECONDS,

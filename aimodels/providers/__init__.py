@@ -22,22 +22,33 @@ ADAPTERS: dict[str, tuple[str, dict[str, Any]]] = {
 """Provider kind to the dotted path of its adapter and the adapter's own arguments."""
 
 
-def connect(
-    kind: str, *, base_url: str, api_key: str, model: str, timeout: float, max_retries: int
+def connect(  # noqa: PLR0913 - one for each thing that is configured
+    kind: str,
+    *,
+    base_url: str,
+    api_key: str,
+    model: str,
+    timeout: float,
+    max_retries: int,
+    address: str = "",
 ) -> Provider:
     """Return the provider's model behind its adapter; no request is made yet.
 
-    ``timeout`` is seconds without a byte. Raises KeyError for a kind that has no adapter.
+    ``timeout`` is seconds without a byte; ``address`` is the checked IP address of a user's URL.
+    Raises KeyError for a kind that has no adapter.
     """
+    from aimodels.providers.line import Line
+
     path, extra = ADAPTERS[kind]
     module, _, name = path.rpartition(".")
     adapter = getattr(importlib.import_module(module), name)
-    provider: Provider = adapter(
+    line = Line(
         base_url=base_url,
         api_key=api_key,
         model=model,
         timeout=timeout,
         max_retries=max_retries,
-        **extra,
+        address=address,
     )
+    provider: Provider = adapter(line, **extra)
     return provider

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import anthropic
-import httpx2
 from anthropic import Stream
 
 from aimodels.providers.base import Reply, Request, ToolCall, ToolOutput, ToolSpec, Usage
+from aimodels.providers.line import Line
 from aimodels.providers.translation import translated
 from aimodels.providers.wire import (
     Draft,
@@ -29,7 +29,6 @@ from aimodels.providers.wire import (
     whole,
 )
 
-CONNECT_SECONDS = 15.0
 HEADERS = {"Content-Type": "application/json"}
 CACHE = {"type": "ephemeral"}
 CACHE_MARKS = 4
@@ -50,20 +49,15 @@ STOPS = {
 class AnthropicProvider:
     """One model behind ``/v1/messages``."""
 
-    def __init__(
-        self, *, base_url: str, api_key: str, model: str, timeout: float, max_retries: int
-    ) -> None:
-        self._key = api_key
-        self._model = model
+    def __init__(self, line: Line) -> None:
+        self._line = line
         self._kept: tuple[tuple[object, ...], str] | None = None
-        seconds = httpx2.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS))
         self._client = anthropic.Anthropic(
-            base_url=base_url or None,
-            api_key=api_key or "none",
-            timeout=seconds,
-            max_retries=max_retries,
-            # A redirect could lead to an address that the platform would not have called.
-            http_client=anthropic.DefaultHttpxClient(timeout=seconds, follow_redirects=False),
+            base_url=line.base_url or None,
+            api_key=line.api_key or "none",
+            timeout=line.seconds,
+            max_retries=line.max_retries,
+            http_client=anthropic.DefaultHttpxClient(**line.client_arguments()),
         )
 
     # --- fragments -----------------------------------------------------------------------------
@@ -91,7 +85,7 @@ class AnthropicProvider:
     def complete(self, request: Request, *, on_text: Callable[[str], None] | None = None) -> Reply:
         body = self._body(request)
         draft = Draft(on_text)
-        with translated(anthropic, self._key, draft, len(body)):
+        with translated(anthropic, self._line.api_key, draft, len(body)):
             events = self._client.post(
                 "/v1/messages",
                 content=body,
@@ -122,7 +116,7 @@ class AnthropicProvider:
 
     def _serialised_head(self, request: Request) -> str:
         head: dict[str, Any] = {
-            "model": self._model,
+            "model": self._line.model,
             "max_tokens": request.max_output_tokens,
             "stream": True,
         }

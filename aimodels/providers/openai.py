@@ -9,11 +9,11 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import httpx2
 import openai
 from openai import Stream
 
 from aimodels.providers.base import Reply, Request, ToolOutput, ToolSpec, Usage
+from aimodels.providers.line import Line
 from aimodels.providers.translation import translated
 from aimodels.providers.wire import (
     Draft,
@@ -26,7 +26,6 @@ from aimodels.providers.wire import (
     whole,
 )
 
-CONNECT_SECONDS = 15.0
 HEADERS = {"Content-Type": "application/json"}
 STOPS = {
     "stop": "end",
@@ -41,28 +40,16 @@ STOPS = {
 class OpenAIProvider:
     """One model behind ``/chat/completions``."""
 
-    def __init__(
-        self,
-        *,
-        base_url: str,
-        api_key: str,
-        model: str,
-        timeout: float,
-        max_retries: int,
-        output_limit_name: str = "max_tokens",
-    ) -> None:
-        self._key = api_key
-        self._model = model
+    def __init__(self, line: Line, *, output_limit_name: str = "max_tokens") -> None:
+        self._line = line
         self._output_limit_name = output_limit_name
         self._kept: tuple[tuple[object, ...], str] | None = None
-        seconds = httpx2.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS))
         self._client = openai.OpenAI(
-            base_url=base_url or None,
-            api_key=api_key or "none",
-            timeout=seconds,
-            max_retries=max_retries,
-            # A redirect could lead to an address that the platform would not have called.
-            http_client=openai.DefaultHttpxClient(timeout=seconds, follow_redirects=False),
+            base_url=line.base_url or None,
+            api_key=line.api_key or "none",
+            timeout=line.seconds,
+            max_retries=line.max_retries,
+            http_client=openai.DefaultHttpxClient(**line.client_arguments()),
         )
 
     # --- fragments -----------------------------------------------------------------------------
@@ -85,7 +72,7 @@ class OpenAIProvider:
     def complete(self, request: Request, *, on_text: Callable[[str], None] | None = None) -> Reply:
         body = self._body(request)
         draft = Draft(on_text)
-        with translated(openai, self._key, draft, len(body)):
+        with translated(openai, self._line.api_key, draft, len(body)):
             chunks = self._client.post(
                 "/chat/completions",
                 content=body,
@@ -113,7 +100,7 @@ class OpenAIProvider:
 
     def _serialised_head(self, request: Request) -> str:
         head: dict[str, Any] = {
-            "model": self._model,
+            "model": self._line.model,
             "stream": True,
             "stream_options": {"include_usage": True},
             self._output_limit_name: request.max_output_tokens,

@@ -166,6 +166,29 @@ def test_a_redirect_is_not_followed(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", WIRES)
+def test_a_pinned_address_is_connected_to_whatever_the_name_says(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name below does not exist; a proxy of the environment must not be asked either."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
+    with serve([{"text": "reached"}]) as server:
+        url = server.base_url(kind).replace("127.0.0.1", "models.invalid")
+        values: dict[str, Any] = {"base_url": url, "api_key": "k", "model": "m", "timeout": 5}
+        for address in ("127.0.0.1", ""):
+            provider = connect(kind, **values, max_retries=0, address=address)
+            with closing(provider):
+                request = Request(("s",), (provider.user_turn("hi"),), 100)
+                if address:
+                    assert provider.complete(request).text == "reached"
+                else:
+                    with pytest.raises(ProviderBusy):
+                        provider.complete(request)
+        hosts = [logged["headers"]["Host"] for logged in server.requests]
+    assert hosts == [f"models.invalid:{server.server_port}"]
+
+
+@pytest.mark.parametrize("kind", WIRES)
 def test_a_refusal_and_a_cut_by_length_are_stop_reasons(kind: str) -> None:
     stop = "refusal"
     assert ask([{"text": "I will not.", "stop": stop}], kind).stop_reason == "refusal"

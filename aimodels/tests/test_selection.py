@@ -77,7 +77,12 @@ def own_model(user: User, **values: Any) -> AIModel:
 def open_network(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Let every address pass and record what was asked: names do not resolve in a test."""
     asked: list[str] = []
-    monkeypatch.setattr(outbound, "check", asked.append)
+
+    def check(url: str) -> outbound.Destination:
+        asked.append(url)
+        return outbound.Destination("models.example.com", 443, "192.0.2.1")
+
+    monkeypatch.setattr(outbound, "check", check)
     return asked
 
 
