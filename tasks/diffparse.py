@@ -12,7 +12,7 @@ from typing import Literal
 
 Sign = Literal[" ", "-", "+"]
 
-HEADER = re.compile(r"^@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@ ?(.*)$")
+HEADER = re.compile(r"^@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@ ?(.*)$")
 ESCAPES = {"n": 10, "t": 9, "r": 13, "a": 7, "b": 8, "f": 12, "v": 11, '"': 34, "\\": 92}
 SYMLINK, GITLINK = "120000", "160000"
 
@@ -244,7 +244,7 @@ def _path(text: str) -> str:
 def _unescaped(part: str) -> bytes:
     if not part.startswith("\\"):
         return part.encode("utf-8", "surrogatepass")
-    if part[1:].isdigit():
+    if len(part) == 4:
         return bytes([int(part[1:], 8) & 255])
     return bytes([ESCAPES.get(part[1:], 63)])
 
