@@ -72,7 +72,7 @@ class Execution:
             errors=self._errors.value(),
             total_bytes=self._total(),
             seconds=time.monotonic() - began,
-            stopped=self._stopped or self._around.watch.finish(),
+            stopped=self._stopped or self._watched(self._around.watch.finish),
         )
 
     def _start(self, stack: contextlib.ExitStack, env: dict[str, str]) -> list[int]:
@@ -112,8 +112,15 @@ class Execution:
             self._end("output")
         elif time.monotonic() >= self._deadline:
             self._end("timeout")
-        elif reason := self._around.watch.look():
+        elif reason := self._watched(self._around.watch.look):
             self._end(reason)
+
+    def _watched(self, look: Callable[[], str]) -> str:
+        try:
+            return look()
+        except OSError as error:
+            # Its processes or its disk cannot be seen: unwatched, nothing may run.
+            raise SandboxLost("The sandbox cannot be watched any more.") from error
 
     def _end(self, reason: str) -> None:
         self._stopped = reason

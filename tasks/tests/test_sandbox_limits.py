@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tasks.sandbox import watch
-from tasks.sandbox.base import Command, CommandResult, Limits
+from tasks.sandbox.base import Command, CommandResult, Limits, SandboxLost
 from tasks.sandbox.bubblewrap import Bubblewrap
 from tasks.tests.sandboxes import Place, make_place, python, shell
 
@@ -249,6 +249,15 @@ time.sleep(60)
 def test_files_deeper_than_a_path_is_long(sandbox: Bubblewrap) -> None:
     result = sandbox.run(python(DEEP, seconds=10))
     assert result.stopped == "disk"
+
+
+def test_a_sandbox_that_cannot_be_watched_is_ended(tmp_path: Path) -> None:
+    own = make_place(tmp_path)
+    assert own.workspace.upper is not None
+    with own.sandbox(LIMITS) as sandbox:
+        own.workspace.upper.rename(tmp_path / "moved")
+        with pytest.raises(SandboxLost, match="watched"):
+            sandbox.run(shell("sleep 30"))
 
 
 @pytest.mark.parametrize(
