@@ -28,6 +28,7 @@ from tasks.analysis.base import (
 from tasks.sandbox.base import WORKSPACE, Command, CommandResult, Sandbox
 
 SECONDS = 300
+"""For all runs together: a file that mypy refuses costs one more run."""
 BLOCKERS = 5
 """Files that mypy may refuse (syntax errors) before we give up."""
 BLOCKED_BY = re.compile(r"^(?:\./)?(?P<path>[^:\n]+\.py)(?::\d+)*: error:", re.MULTILINE)
@@ -54,24 +55,25 @@ def _measure(sandbox: Sandbox) -> Measured:
 
 def check(sandbox: Sandbox, paths: Sequence[str]) -> Report:
     """Return the errors, and the files left out because mypy refused them. Raises Unmeasured."""
-    left, refused = list(paths), list[str]()
+    left, refused, seconds = list(paths), list[str](), 0.0
     for _ in range(BLOCKERS + 1):
-        result = _run(sandbox, left)
+        result = _run(sandbox, left, seconds=SECONDS - seconds)
+        seconds += result.seconds
         if result.exit_code in (0, 1):
             return _parse(result), refused
         culprit = _culprit(result, left)
         refused += culprit
         left = [path for path in left if path not in culprit]
-        if not left:
+        if not left or seconds >= SECONDS:
             break
     raise Unmeasured(f"mypy refused too many files: {', '.join(refused[:3])}")
 
 
-def _run(sandbox: Sandbox, paths: Sequence[str]) -> CommandResult:
+def _run(sandbox: Sandbox, paths: Sequence[str], *, seconds: float) -> CommandResult:
     env = {"MYPYPATH": "src", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONSAFEPATH": "1"}
     argv = ["mypy", *OPTIONS.split(), "--", *as_arguments(paths)]
     result = sandbox.run(
-        Command(argv=argv, seconds=SECONDS, env=env, keep=16 * 1024**2, errors_apart=True)
+        Command(argv=argv, seconds=seconds, env=env, keep=16 * 1024**2, errors_apart=True)
     )
     if result.stopped:
         raise Unmeasured(f"mypy was stopped ({result.stopped}) after {result.seconds:.0f} s")

@@ -26,7 +26,7 @@ from tasks.builtin.fixes import Candidate, Fix, Trial
 
 TRIES = 24
 TRIES_OF_ONE_RULE = 10
-TRY_SECONDS = 900.0
+TRY_SECONDS = 600.0
 """Seconds that all tries together may run checks."""
 LISTED = 15
 PLAN = ("Look at the failing checks", "Try safe fixes", "Apply the cure", "Run all checks again")

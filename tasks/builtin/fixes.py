@@ -104,7 +104,7 @@ def try_fix(sandbox: Sandbox, fix: Fix, failing: Sequence[checks.CheckRecord]) -
     try:
         changed = apply(sandbox, fix, originals)
         for check in failing if changed else ():
-            limit = max(SECONDS_AT_LEAST, 3 * check.seconds)
+            limit = max(SECONDS_AT_LEAST, 1.5 * check.seconds)
             record = checks.run(sandbox, check.command, seconds=limit)
             seconds += record.seconds
             if record.verdict == "passed":

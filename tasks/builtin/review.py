@@ -21,6 +21,8 @@ from tasks.builtin.failures import PREFIXES, RUFF
 MOST = 5
 BASE = "/tmp/review-base"  # noqa: S108 - inside the sandbox, whose /tmp is its own
 CONFLICT_MARKER = re.compile(rb"^(<{7} |>{7} )")
+PASSWORDS = ("B105", "B106", "B107")
+"""Bandit's rules about passwords; the look for credentials judges better."""
 RULES = (*PREFIXES, *(rule for rule in RUFF if rule != "invalid-syntax"))
 Look = Callable[[], list[dict[str, Any]]]
 
@@ -148,16 +150,15 @@ def _bandit(change: Change, bench: Bench) -> list[dict[str, Any]]:
     paths = [path for path in change.python if not is_test(path)]
     if not paths:
         raise Unmeasured("no Python file besides tests was changed")
-    _place_base(change, bench)
-    found = bandit.inspect(bench.sandbox, paths)
-    known = bandit.inspect(bench.sandbox, paths, cwd=BASE)
-    # B105 to B107 are passwords, which the look for credentials judges better.
-    sure = [
+    found = [
         one
-        for one in change.new(found, known)
-        if one.severity != "low" and one.confidence != "low" and not one.rule.startswith("B10")
+        for one in change.new(bandit.inspect(bench.sandbox, paths))
+        if one.severity != "low" and one.confidence != "low" and one.rule not in PASSWORDS
     ]
-    return [_entry(one, failures.of_bandit(one.rule, one.message)) for one in sure]
+    if found:
+        _place_base(change, bench)
+        found = change.new(found, bandit.inspect(bench.sandbox, paths, cwd=BASE))
+    return [_entry(one, failures.of_bandit(one.rule, one.message)) for one in found]
 
 
 def _secrets(change: Change, bench: Bench) -> list[dict[str, Any]]:

@@ -6,6 +6,8 @@ import importlib.util
 import json
 from pathlib import Path
 
+import pytest
+
 from tasks.agent.ports import Handback
 from tasks.analysis import markdown
 from tasks.analysis.report import ANALYSERS, measure_all
@@ -51,9 +53,14 @@ def test_the_sample_is_measured_in_the_real_sandbox(tmp_path: Path) -> None:
     assert "Tz7-quiet" not in json.dumps(data) + done.content
 
 
-def test_another_repository_has_other_findings(tmp_path: Path) -> None:
-    sample, _ = analyse(local_sandbox(tmp_path / "a", sample_files(tmp_path)))
-    other, _ = analyse(local_sandbox(tmp_path / "b", package_files("h11")))
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Handback:
+    folder = tmp_path_factory.mktemp("sample")
+    return analyse(local_sandbox(folder, sample_files(folder)))[0]
+
+
+def test_another_repository_has_other_findings(tmp_path: Path, sample: Handback) -> None:
+    other, _ = analyse(local_sandbox(tmp_path, package_files("h11")))
     assert other.data["not_measured"] == {"coverage": "there are no Python tests"}
     assert other.data["coverage_percent"] is None
     assert other.data["complexity"][0]["name"] == "_process_event"
@@ -62,11 +69,9 @@ def test_another_repository_has_other_findings(tmp_path: Path) -> None:
     assert not places & {(one["path"], one["line"]) for one in sample.data["findings"]}
 
 
-def test_the_same_repository_gives_the_same_report(tmp_path: Path) -> None:
-    files = sample_files(tmp_path)
-    first, _ = analyse(local_sandbox(tmp_path / "a", files))
-    second, _ = analyse(local_sandbox(tmp_path / "b", files))
-    assert first == second
+def test_the_same_repository_gives_the_same_report(tmp_path: Path, sample: Handback) -> None:
+    again, _ = analyse(local_sandbox(tmp_path, sample_files(tmp_path)))
+    assert again == sample
 
 
 def test_a_resumed_analysis_measures_only_the_rest(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ KNOWN = {
 }
 PATTERNS = {rule: re.compile(pattern) for rule, pattern in KNOWN.items()}
 ASSIGNED = re.compile(
-    r"""(?ix) [\w.-]* (?: passw(?:or)?d | passwd | secret | token | api_?key | access_?key
+    r"""(?ix) (?: passw(?:or)?d | passwd | secret | token | api_?key | access_?key
         | private_?key | credential ) \w* ["']? \s* (?: :\s*str\s*= | [:=]=? | => ) \s*
         (?P<quote>["']) (?P<secret>[^"'\s]{8,200}) (?P=quote)"""
 )
