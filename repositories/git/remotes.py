@@ -104,12 +104,12 @@ REFUSALS: tuple[tuple[str, type[CloneFailed], str], ...] = (
      CloneFailed, "There is no git repository at this address, or it needs a credential."),
     (r"not allowed|unsupported protocol|Protocol .* not supported",
      CloneFailed, "This kind of address is not allowed."),
-    (r"SSL|certificate|TLS",
+    (r"certificate|server verification failed",
      CloneFailed, "The server's certificate could not be verified."),
     (r"fsck|in tree|invalid (index-pack|pack)|hasDot|index-pack failed|bad (object|pack)|malformed",
      CloneFailed, "The repository holds damaged or unsafe objects and was not taken."),
     (r"Could not resolve|Failed to connect|refused|timed out|unreachable|Empty reply|reset by peer"
-     r"|early EOF|hung up|too slow|error: 5\d\d",
+     r"|early EOF|hung up|too slow|SSL|TLS|error: 5\d\d",
      CloneFailed, "The repository could not be reached."),
 )  # fmt: skip
 

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import base64
 import os
+import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 
 @dataclass
@@ -53,8 +61,11 @@ class GitServer:
 
 
 @contextmanager
-def serving(root: Path) -> Iterator[GitServer]:
-    """Run a server for the block; every request thread has ended when it is left."""
+def serving(root: Path, *, certificate: Path | None = None) -> Iterator[GitServer]:
+    """Run a server for the block (with TLS where a certificate and its key are given).
+
+    Every request thread has ended when the block is left.
+    """
     served = GitServer(root)
 
     class Handler(BaseHTTPRequestHandler):
@@ -71,6 +82,10 @@ def serving(root: Path) -> Iterator[GitServer]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = False
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     served.port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
@@ -82,6 +97,24 @@ def serving(root: Path) -> Iterator[GitServer]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def make_certificate(folder: Path, host: str) -> Path:
+    """Write a self-signed certificate of a host, with its key, as one PEM file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    kinds = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path = folder / f"{host}.pem"
+    path.write_bytes(made.public_bytes(Encoding.PEM) + key.private_bytes(*kinds))
+    return path
 
 
 def answer(handler: BaseHTTPRequestHandler, served: GitServer) -> None:
@@ -140,8 +173,9 @@ def serve(handler: BaseHTTPRequestHandler, served: GitServer, body: bytes) -> No
     try:
         handler.send_response(status)
         for name, value in headers:
-            if name != "Status":
+            if name not in ("Status", "Content-Length"):
                 handler.send_header(name, value)
+        handler.send_header("Content-Length", str(len(content)))
         handler.end_headers()
         handler.wfile.write(content)
     except ConnectionError:

@@ -16,7 +16,7 @@ import pytest
 
 from repositories import git
 from repositories.git.command import Call, command_line, environment
-from repositories.tests.git_server import GitServer, serving
+from repositories.tests.git_server import GitServer, make_certificate, serving
 from repositories.tests.make import commit_upstream, make_upstream, plain_git
 
 MIB = 1024**2
@@ -182,6 +182,30 @@ def test_pinned_address_is_where_the_call_goes(server: GitServer, mirror: Path) 
     assert git.default_branch(mirror) == "main"
     with pytest.raises(git.CloneFailed):
         git.remote_heads(git.Remote(url, None, "", is_plain_http_allowed=True))
+
+
+def test_https_goes_to_the_pinned_address_and_knows_the_host(
+    server: GitServer, mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = make_certificate(tmp_path, "git.example.test")
+    with serving(server.root, certificate=certificate) as secure:
+        secure.password = SECRET
+        good, other = (
+            git.Remote(
+                f"https://{host}.example.test:{secure.port}/app.git",
+                git.Credential("ada", SECRET),
+                "127.0.0.1",
+            )
+            for host in ("git", "other")
+        )
+        with pytest.raises(git.CloneFailed, match="certificate"):
+            fetch(mirror, good)
+        monkeypatch.setenv("GIT_SSL_CAINFO", str(certificate))
+        with pytest.raises(git.CloneFailed, match="certificate"):
+            fetch(mirror, other)
+        assert secure.seen == [], "no credential is sent before the host is known"
+        fetch(mirror, good)
+    assert git.default_branch(mirror) == "main"
 
 
 def test_silent_server_is_left_in_time(
