@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -278,3 +280,37 @@ def test_choosing_a_provider_imports_only_its_own_sdk() -> None:
     )
     root = Path(__file__).parents[2]
     subprocess.run([sys.executable, "-c", program], check=True, cwd=root, timeout=60)
+
+
+def test_the_scripted_server_runs_as_a_process_of_its_own(tmp_path: Path) -> None:
+    script = tmp_path / "script.json"
+    script.write_text(json.dumps([{"text": "from another process"}]))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    argv = [sys.executable, "-m", "aimodels.tests.model_server", "--port", str(port)]
+    process = subprocess.Popen([*argv, "--script", str(script)], cwd=Path(__file__).parents[2])
+    try:
+        wait_for_port(port)
+        provider = connect(
+            "custom", base_url=f"http://127.0.0.1:{port}/v1", api_key="", model="m", timeout=5,
+            max_retries=0,
+        )  # fmt: skip
+        OPENED.append(provider)
+        request = Request(("s",), (provider.user_turn("hi"),), 100)
+        assert provider.complete(request).text == "from another process"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_for_port(port: int) -> None:
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        else:
+            return
