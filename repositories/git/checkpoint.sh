@@ -83,6 +83,19 @@ drop_nested() {
         fail "nested repository"
 }
 
+# What cannot be read is left out and said; what could not be written would be lost silently.
+add_all() {
+    local said status
+    said=$(run add -A --ignore-errors . 2>&1 >/dev/null)
+    status=$?
+    [ -z "$said" ] || printf '%s\n' "$said" >&2
+    case $said in
+    *'No space left'* | *'unable to write'* | *'unable to create'* | *'insufficient permission'*)
+        fail "no room in /tmp for the changed files" ;;
+    esac
+    [ $status -le 1 ] || fail "git add ended with $status"
+}
+
 write_commit() {
     GIT_AUTHOR_NAME='Async Coder' GIT_AUTHOR_EMAIL='checkpoint@asynccoder.invalid' \
         GIT_AUTHOR_DATE='@1 +0000' GIT_COMMITTER_NAME='Async Coder' \
@@ -91,8 +104,7 @@ write_commit() {
 }
 
 prepare "$@"
-run add -A --ignore-errors . >&2
-[ $? -le 1 ] || fail "git add"
+add_all
 drop_nested
 tree=$(run write-tree) || fail "git write-tree"
 if [ "$tree" = "$(run rev-parse --verify "$previous^{tree}")" ]; then

@@ -301,6 +301,14 @@ def test_special_files_are_left_out(bench: Bench) -> None:
     assert "pipe" not in files
 
 
+@pytest.mark.parametrize("name", [".GIT/config", "sub/.Git/config", "sub/.git", "git~1/x"])
+def test_names_that_git_reserves_are_left_out(bench: Bench, name: str) -> None:
+    write(bench.tree, {name: "x", "kept.txt": "x"})
+    made = bench.checkpoint()
+    paths = [file.path for file in git.changed_files(bench.store, bench.base, made.commit)]
+    assert paths == ["kept.txt"]
+
+
 def test_submodule_of_the_upstream_stays_as_it_was(tmp_path: Path) -> None:
     upstream = make_upstream(tmp_path / "upstream")
     commit = plain_git("rev-parse", "HEAD", cwd=upstream)

@@ -20,7 +20,7 @@ import pytest
 
 from repositories import git
 from repositories.tests.make import IDENTITY, make_upstream, plain_git
-from tasks.sandbox.base import Command, Workspace
+from tasks.sandbox.base import Command, Limits, Workspace
 from tasks.sandbox.bubblewrap import Bubblewrap
 from tasks.sandbox.ownership import prepare_owned, sandbox_ids
 from tasks.sandbox.toolchain import Toolchain
@@ -53,7 +53,7 @@ class Scene:
         return self.folder / "MARKER"
 
     @contextmanager
-    def sandbox(self) -> Iterator[Bubblewrap]:
+    def sandbox(self, limits: Limits | None = None) -> Iterator[Bubblewrap]:
         """Lay a fresh overlay over the base; without a checkpoint that is where a task starts."""
         tree = git.build_base(self.mirror, self.base, self.folder / "bases", owner=sandbox_ids())
         self.runs += 1
@@ -64,7 +64,7 @@ class Scene:
             work=prepare_owned(run / "work"),
             read_only_paths=git.borrowed_from(self.store),
         )
-        with Bubblewrap(workspace, toolchain=Toolchain.of_platform()) as sandbox:
+        with Bubblewrap(workspace, limits, toolchain=Toolchain.of_platform()) as sandbox:
             yield sandbox
 
     def script(self, sandbox: Bubblewrap, text: str, commit: str) -> bytes:
@@ -264,6 +264,26 @@ def test_agent_works_with_git_as_usual(scene: Scene) -> None:
         inside(sandbox, "git symbolic-ref HEAD | grep -qx refs/heads/mine; git diff --quiet")
     paths = [file.path for file in git.changed_files(scene.store, scene.base, made.commit)]
     assert paths == ["a.txt"]
+
+
+def test_unreadable_files_are_left_out_and_named(scene: Scene) -> None:
+    with scene.sandbox() as sandbox:
+        inside(sandbox, "echo x > locked; chmod 000 locked; mkdir shut; echo x > shut/x;"
+               " chmod 000 shut; echo kept > kept.txt")  # fmt: skip
+        made = scene.checkpoint(sandbox)
+    paths = [file.path for file in git.changed_files(scene.store, scene.base, made.commit)]
+    assert paths == ["kept.txt"]
+    assert "locked" in scene.errors
+
+
+def test_changes_that_find_no_room_fail_loudly(scene: Scene) -> None:
+    argv = ["bash", "-c", git.CHECKPOINT_SCRIPT, "x", scene.base]
+    argv += map(str, git.borrowed_from(scene.store))
+    with scene.sandbox(Limits(tmp=2 * 1024**2)) as sandbox:
+        inside(sandbox, "head -c 8000000 /dev/urandom > noise; echo x > small")
+        done = sandbox.run(Command(argv, errors_apart=True))
+    assert done.exit_code != 0
+    assert b"no room" in done.errors
 
 
 def test_workspace_over_the_limits_is_refused(scene: Scene) -> None:
