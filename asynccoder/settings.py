@@ -332,6 +332,7 @@ SANDBOX_TMP_BYTES = env.int("SANDBOX_TMP_BYTES", default=256 * 1024**2)
 UPCALLS: dict[str, str] = {
     "account_created": "billing.accounts.on_account_created",
     "credits_of": "billing.accounts.credits_of",
+    "queue_health": "tasks.heartbeat.check_queue",
 }
 
 # --- Logs ---------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from tasks.models import (
     TaskAnalytics,
     TaskLog,
     TaskResult,
+    WorkerHeartbeat,
 )
 
 INLINE_ROWS = 100
@@ -197,3 +198,9 @@ class TaskAnalyticsAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] 
     list_filter = ["created_at"]
     list_select_related = ["task"]
     search_fields = ["=task__id"]
+
+
+@admin.register(WorkerHeartbeat)
+class WorkerHeartbeatAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # not generic at run time
+    list_display = ("name", "slots", "runs", "version", "started_at", "seen_at")
+    search_fields = ("name",)

@@ -18,6 +18,7 @@ from aimodels.providers import connect
 from aimodels.providers.base import BadRequest, ProviderBusy, ProviderError, ProviderRefused
 from asynccoder.lib.errors import RunFailed, TryAgain
 from repositories import git
+from repositories.errors import failure
 from tasks import handback, lease, setup
 from tasks.agent.errors import ModelGaveUp, OutOfBudget
 from tasks.agent.loop import AgentLimits, run_agent
@@ -121,6 +122,8 @@ def _ending(claimed: Claim) -> Ending:
         raise RunParked(error.message, wake_in=error.retry_after or PARK_SECONDS) from error
     except RunFailed as error:
         return Ending.failed(error)
+    except git.GitFailed as error:
+        return Ending.failed(failure(error))
     except Exception:
         logger.exception("run %s failed on our side", claimed.task_id)
         return Ending.failed(InternalFault())

@@ -12,14 +12,17 @@ import os
 import signal
 import socket
 import threading
+import time
 import uuid
 from concurrent.futures import Future
+from importlib import import_module
 
 from django.conf import settings
 from django.db import close_old_connections, connections
 from django.db.utils import DatabaseError
 
-from tasks import lease, runner
+from accounts import tokens
+from tasks import heartbeat, lease, runner
 from tasks.errors import DeadlinePassed, SandboxMissing
 from tasks.forkserver import ForkServer
 from tasks.lease import Claim, Ending
@@ -41,10 +44,12 @@ class Worker:
     def __init__(self, *, slots: int) -> None:
         self.name = new_name()
         self._server = ForkServer(runner.run_in_child)
+        self._size = slots
         self._slots = threading.Semaphore(slots)
         self._runs: dict[Claim, int] = {}
         self._ended_here: set[Claim] = set()
         self._stopping = threading.Event()
+        self._tidied_at = -TIDY_SECONDS
         self._watching: threading.Thread | None = None
 
     def start(self) -> None:
@@ -59,6 +64,7 @@ class Worker:
         for claimed, pid in list(self._runs.items()):
             lease.give_back(claimed, is_lost=False)
             self._server.kill(pid)
+        heartbeat.leave(worker=self.name)
 
     # --- slots ---------------------------------------------------------------------------------
 
@@ -109,7 +115,7 @@ class Worker:
 
     def _watch(self) -> None:
         """Renew leases, hear of cancellations and deadlines. It never waits for a run."""
-        since_renewal = 0.0
+        since_renewal = float("inf")
         while not self._stopping.wait(settings.CANCEL_POLL_SECONDS):
             since_renewal += settings.CANCEL_POLL_SECONDS
             try:
@@ -123,6 +129,7 @@ class Worker:
                 close_old_connections()
 
     def _renew(self) -> None:
+        heartbeat.beat(worker=self.name, slots=self._size, runs=len(self._runs))
         lease.renew(worker=self.name, task_ids=[claimed.task_id for claimed in self._runs])
 
     def _end_unwanted(self) -> None:
@@ -139,11 +146,20 @@ class Worker:
             self._server.kill(pid)
         runner.end_from_outside(claimed, ending)
 
+    def _tidy(self) -> None:
+        """Forget sign-ins that ran out, now and then."""
+        if time.monotonic() - self._tidied_at >= TIDY_SECONDS:
+            self._tidied_at = time.monotonic()
+            tokens.forget_expired()
+            engine = import_module(settings.SESSION_ENGINE)
+            engine.SessionStore.clear_expired()
+
     def _sweep(self) -> None:
         """Take back what lost its worker and serve what nobody claimed; needs no message."""
         while True:
             try:
                 lease.take_back_expired()
+                self._tidy()
                 if lease.due().exists():
                     threading.Thread(target=self.serve, name="swept", daemon=True).start()
             except DatabaseError as error:
@@ -155,6 +171,7 @@ class Worker:
 
 
 _here: Worker | None = None
+TIDY_SECONDS = 3600.0
 
 
 def serve_here() -> None:
