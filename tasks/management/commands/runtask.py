@@ -195,11 +195,11 @@ def show_end(task: Task, out: Any, output: str | None) -> None:
     """Print the result, what the platform checked, and the price."""
     result = getattr(task, "result", None)
     if result is not None:
-        body = result.diff or result.content
         if output:
-            Path(output).write_text(body)
-        out.write(f"\n{result.content or result.diff}\n" if body else "")
-        out.write(f"{result.summary}\n")
+            Path(output).write_text(result.diff or result.content)
+        for part in (result.content, _coloured(result.diff, out), result.summary):
+            if part:
+                out.write(f"\n{part}")
     for check in task.checks.all():
         reason = f" — {check.reason}" if check.reason else ""
         sign = SIGNS[check.verdict]
@@ -210,6 +210,18 @@ def show_end(task: Task, out: Any, output: str | None) -> None:
         out.write(f"{task.error_code}: {task.error_message}")
     credits = task.charged_microcredits / 1_000_000
     out.write(f"{task.status} {task.outcome}".strip() + f" · {credits:.4f} credits")
+
+
+def _coloured(diff: str, out: Any) -> str:
+    """Return the diff with its lines in colour where the terminal shows colours."""
+    signs = {"+": "\x1b[32m", "-": "\x1b[31m", "@": "\x1b[36m"}
+    is_coloured = bool(getattr(out, "isatty", lambda: False)())
+    lines = []
+    for raw in diff.splitlines():
+        line = printable(raw.replace("\t", "    "))
+        colour = signs.get(line[:1], "") if is_coloured else ""
+        lines.append(f"{colour}{line}\x1b[0m" if colour else line)
+    return "\n".join(lines)
 
 
 def exit_status(task: Task) -> int:
