@@ -20,7 +20,7 @@ from tasks.analysis import (
 )
 from tasks.analysis.base import Finding, Measured, Measurement, NotMeasured, list_files
 from tasks.sandbox.base import Command, Sandbox
-from tasks.tests.trees import real_sandbox
+from tasks.tests.trees import local_sandbox, real_sandbox
 
 SECRET = "k9Xv2LmQ7pRt4Zw8"
 BRANCHES = "\n".join(f"    if x == {i}:\n        return {i * 3}" for i in range(12))
@@ -153,7 +153,7 @@ def test_coverage_comes_from_the_tests(sandbox: Sandbox) -> None:
 
 
 def test_measuring_twice_gives_the_same(sandbox: Sandbox) -> None:
-    for module in (ruff, bandit, lizard, mypy, duplication, secrets, docstrings, size):
+    for module in (ruff, lizard, duplication, secrets, docstrings, size):
         assert module.measure(sandbox) == module.measure(sandbox)
 
 
@@ -163,3 +163,31 @@ def test_nothing_to_measure_is_no_zero(tmp_path: Path, module: object) -> None:
         result = module.measure(empty)  # type: ignore[attr-defined]
     assert isinstance(result, NotMeasured)
     assert result.reason
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        ({"test_a.py": "import no_such_package\n\ndef test_a(): pass\n"}, "no_such_package"),
+        ({"test_a.py": "1 / 0\n"}, "could not be collected"),
+        ({"test_a.py": "def test_a(): pass\n"}, "No data to report"),
+        ({"test_a.py": "def test_a(): pass\n", "a.py": ""}, "none of the repository's own code"),
+    ],
+)
+def test_tests_that_cannot_run_give_no_coverage(
+    tmp_path: Path, files: dict[str, str], reason: str
+) -> None:
+    result = coverage.measure(local_sandbox(tmp_path, files))
+    assert isinstance(result, NotMeasured)
+    assert reason in result.reason
+
+
+def test_files_that_no_test_touches_are_named(tmp_path: Path) -> None:
+    files = {
+        "used.py": "x = 1\n",
+        "unused.py": "y = 1\n",
+        "test_a.py": "import used\n\ndef test_a(): assert used.x\n",
+    }
+    result = measured(coverage.measure(local_sandbox(tmp_path, files)))
+    assert result.figures["percent"] == 50
+    assert [one.path for one in result.findings] == ["unused.py"]

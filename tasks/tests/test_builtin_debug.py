@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from tasks.agent.ports import Handback
+from tasks.agent.ports import Handback, ToolResult
 from tasks.builtin import run_builtin
 from tasks.sandbox.base import Sandbox
 from tasks.tests.memory_bench import MemoryBench
 from tasks.tests.trees import Files, assign, local_sandbox, real_sandbox, sample_files
 
+Steps = Sequence[tuple[str, str, ToolResult]]
 IDENTITY = {
     "shop.py": "import os\n\n\ndef is_open(line):\n    return line.split(';')[0] is 'open'\n",
-    "test_shop.py": "from shop import is_open\n\n\ndef test_open():\n    assert is_open('open;1')\n",
+    "check.py": "from shop import is_open\n\nassert is_open('open;1')\n",
 }
+CHECK = "python check.py"
+"""Much faster than pytest, which the tests of checks and of the sample run."""
 
 
-def debug(sandbox: Sandbox, **values: object) -> tuple[Handback, MemoryBench]:
-    bench = MemoryBench(sandbox, **values)  # type: ignore[arg-type]
+def debug(
+    sandbox: Sandbox, commands: Sequence[str] | None = (CHECK,), replay: Steps = ()
+) -> tuple[Handback, MemoryBench]:
+    bench = MemoryBench(sandbox, commands=commands, replay=replay)
     return run_builtin(assign("debug", "The tests fail."), bench), bench
 
 
@@ -29,7 +35,7 @@ def changed(bench: MemoryBench) -> list[str]:
 
 def test_the_sample_is_cured_in_the_real_sandbox(tmp_path: Path) -> None:
     with real_sandbox(tmp_path, sample_files(tmp_path)) as sandbox:
-        done, bench = debug(sandbox)
+        done, bench = debug(sandbox, commands=None)
         assert done.status == "done"
         assert done.evidence == "python -m pytest -q: failed → passed"
         assert done.data["rules"] == ["F632"]
@@ -43,7 +49,7 @@ def test_the_sample_is_cured_in_the_real_sandbox(tmp_path: Path) -> None:
 
 def test_only_what_cures_is_changed(tmp_path: Path) -> None:
     done, bench = debug(local_sandbox(tmp_path, IDENTITY))
-    assert done.data["cured"] == ["python -m pytest -q"]
+    assert done.data["cured"] == [CHECK]
     assert "import os" in (bench.sandbox.read("shop.py")).decode()
     assert bench.journal.changing == ["apply_fixes"]
 
@@ -61,11 +67,10 @@ def test_two_rules_are_found_where_one_does_not_cure(tmp_path: Path) -> None:
             "import os\nimport no_such_module\n\n\n"
             "def is_open(line):\n    return line.split(';')[0] is 'open'\n"
         ),
-        # Fails while the unused import stands, too; it says so in its own words.
-        "test_shop.py": (
-            "def test_open():\n    import importlib\n    try:\n"
-            "        shop = importlib.import_module('shop')\n    except ImportError:\n"
-            "        raise AssertionError('cannot be imported')\n    assert shop.is_open('open;1')\n"
+        # Fails while the unused import stands, too, and says so in its own words.
+        "check.py": (
+            "try:\n    import shop\nexcept ImportError:\n    raise AssertionError('no import')\n"
+            "assert shop.is_open('open;1')\n"
         ),
     }
     done, _ = debug(local_sandbox(tmp_path, files))
@@ -76,7 +81,7 @@ def test_two_rules_are_found_where_one_does_not_cure(tmp_path: Path) -> None:
 def test_a_failure_beyond_safe_fixes_is_blocked_and_changes_nothing(tmp_path: Path) -> None:
     files = {
         "calc.py": "import os\n\n\ndef add(a, b):\n    return a - b\n",
-        "test_calc.py": "from calc import add\n\n\ndef test_add():\n    assert add(1, 1) == 2\n",
+        "check.py": "from calc import add\n\nassert add(1, 1) == 2\n",
         "zoo.py": "def f(x):\n    return undefined_name\n",
     }
     done, bench = debug(local_sandbox(tmp_path, files))
@@ -88,14 +93,14 @@ def test_a_failure_beyond_safe_fixes_is_blocked_and_changes_nothing(tmp_path: Pa
 
 
 def test_a_repository_whose_checks_pass_needs_no_change(tmp_path: Path) -> None:
-    files = {"shop.py": "import os\n", "test_shop.py": "def test_a():\n    pass\n"}
+    files = {"shop.py": "import os\n", "check.py": "import shop\n"}
     done, bench = debug(local_sandbox(tmp_path, files))
     assert done.status == "no_change_needed"
     assert changed(bench) == []
 
 
 def test_without_a_check_that_can_run_nothing_can_be_proven(tmp_path: Path) -> None:
-    files = {"a.py": "x = 1 is 1\n", "test_a.py": "import no_such_package\n\ndef test_a(): pass\n"}
+    files = {"a.py": "x = 1 is 1\n", "check.py": "import no_such_package\n"}
     done, bench = debug(local_sandbox(tmp_path, files))
     assert done.status == "blocked"
     assert "no_such_package is not installed" in done.summary
@@ -103,8 +108,8 @@ def test_without_a_check_that_can_run_nothing_can_be_proven(tmp_path: Path) -> N
 
 
 def test_tests_are_never_edited_to_pass(tmp_path: Path) -> None:
-    files = {"test_a.py": "def test_a():\n    assert 'open;'.split(';')[0] is 'open'\n"}
-    done, bench = debug(local_sandbox(tmp_path, files))
+    files = {"test_a.py": "assert 'open;'.split(';')[0] is 'open'\n"}
+    done, bench = debug(local_sandbox(tmp_path, files), commands=["python test_a.py"])
     assert done.status == "blocked"
     assert changed(bench) == []
 
@@ -115,7 +120,7 @@ def test_a_failing_linter_is_cured_also_in_tests(tmp_path: Path) -> None:
         "a.py": "import sys\nimport os\n\nprint(os, sys)\n",
         "test_a.py": "import os\n\n\ndef test_a():\n    pass\n",
     }
-    done, bench = debug(local_sandbox(tmp_path, files))
+    done, bench = debug(local_sandbox(tmp_path, files), commands=["ruff check ."])
     assert done.status == "done", done
     assert done.data["cured"] == ["ruff check ."]
     assert changed(bench) == ["a.py", "test_a.py"]
@@ -123,8 +128,7 @@ def test_a_failing_linter_is_cured_also_in_tests(tmp_path: Path) -> None:
 
 def test_a_fix_that_breaks_another_check_is_taken_back(tmp_path: Path) -> None:
     files = IDENTITY | {"keep.sh": "grep -q \"is 'open'\" shop.py\n"}
-    commands = ["python -m pytest -q", "sh keep.sh"]
-    done, bench = debug(local_sandbox(tmp_path, files), commands=commands)
+    done, bench = debug(local_sandbox(tmp_path, files), commands=[CHECK, "sh keep.sh"])
     assert done.status == "blocked"
     assert "made another check worse" in done.summary
     assert changed(bench) == []
@@ -133,14 +137,14 @@ def test_a_fix_that_breaks_another_check_is_taken_back(tmp_path: Path) -> None:
 
 def test_code_in_other_languages_is_answered_honestly(tmp_path: Path) -> None:
     files = {"Makefile": "test:\n\tfalse\n", "main.go": "package main\n"}
-    done, _ = debug(local_sandbox(tmp_path, files))
+    done, _ = debug(local_sandbox(tmp_path, files), commands=None)
     assert done.status == "blocked"
     assert "there is no Python code to fix" in done.summary
 
 
 def test_tries_are_bounded(tmp_path: Path) -> None:
     smells = "import os\nimport sys\nx = not 1 in [2]\ny = list([1])\nz = dict()\n" * 3
-    files = {f"m{i}.py": smells for i in range(12)} | {"test_a.py": "def test_a():\n    assert 0\n"}
+    files = {f"m{i}.py": smells for i in range(12)} | {"check.py": "assert 0\n"}
     done, bench = debug(local_sandbox(tmp_path, files))
     assert done.status == "blocked"
     assert 1 <= sum(name == "try_fixes" for name, _, _ in bench.journal.steps) <= 24

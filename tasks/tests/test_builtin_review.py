@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tasks.agent.ports import Handback
+from tasks.analysis.ruff import Diagnosis
 from tasks.builtin import run_builtin
 from tasks.builtin.review import fingerprint
+from tasks.builtin.suggestions import suggest
 from tasks.sandbox.base import Sandbox
 from tasks.tests.memory_bench import MemoryBench
 from tasks.tests.trees import (
@@ -21,6 +26,12 @@ from tasks.tests.trees import (
 
 OLD = "import os\n\n\ndef first(a, seen=[]):\n    return a is 'x'\n"
 NEW = OLD + "\n\ndef second(a):\n    return a is 'second'\n"
+
+
+def edit(row: int, start: int, end: int, content: str) -> dict[str, Any]:
+    """Return a fix of ruff's for columns of one row."""
+    place = {"location": {"row": row, "column": start}, "end_location": {"row": row, "column": end}}
+    return {"applicability": "safe", "edits": [{"content": content, **place}]}
 
 
 def review_in(sandbox: Sandbox, before: Files, after: Files) -> tuple[Handback, MemoryBench]:
@@ -139,3 +150,23 @@ def test_without_a_change_there_is_nothing_to_review(tmp_path: Path) -> None:
 
 def test_the_same_change_gets_the_same_review(tmp_path: Path) -> None:
     assert review(tmp_path / "1", {}, {"a.py": NEW}) == review(tmp_path / "2", {}, {"a.py": NEW})
+
+
+@pytest.mark.parametrize(
+    ("content", "diagnosis"),
+    [
+        (b"x = \xff\n", Diagnosis("a.py", 1, "F632", "", edit(1, 1, 2, "y"))),
+        (b"x = 1\n", Diagnosis("a.py", 1, "F632", "")),
+        (b"x = 1\n", Diagnosis("a.py", 7, "F632", "", edit(7, 1, 2, "y"))),
+        (b"x = 1\n", Diagnosis("a.py", 1, "F632", "", edit(2, 1, 2, "y"))),
+        (b"x = 1\n", Diagnosis("a.py", 1, "F632", "", edit(1, 1, 2, "x"))),
+        (b"x = 1\n", Diagnosis("a.py", 1, "F632", "", edit(1, 1, 2, "def ("))),
+    ],
+)
+def test_a_fix_that_does_not_fit_one_line_is_not_suggested(
+    tmp_path: Path, content: bytes, diagnosis: Diagnosis
+) -> None:
+    sandbox = local_sandbox(tmp_path, {})
+    assert suggest(sandbox, content, diagnosis) == ""
+    control = Diagnosis("a.py", 1, "F632", "", edit(1, 1, 2, "y"))
+    assert suggest(sandbox, b"x = 1\n", control) == "y = 1"
