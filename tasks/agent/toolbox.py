@@ -36,7 +36,6 @@ class Workbench:
 
     bench: Bench
     limits: AgentLimits
-    is_read_only: bool = False
 
     @property
     def sandbox(self) -> Sandbox:

@@ -220,6 +220,14 @@ def test_running_out_of_calls_in_the_repair_keeps_the_result(tmp_path: Path) -> 
     assert bench.results["after"][0].verdict == "passed"
 
 
+def test_going_round_in_circles_in_the_repair_keeps_the_result(tmp_path: Path) -> None:
+    bench = breaking_bench(tmp_path)
+    same = call("bash", command="cat ok.py")
+    model = ScriptedModel([FIX, BREAK, FINISH, FINISH, *[same] * 20])
+    assert play(bench, model, limits=AgentLimits(repair_steps=15)).status == "done"
+    assert len(model.requests) == 4 + 8
+
+
 # --- what goes wrong ---------------------------------------------------------------------------
 
 
