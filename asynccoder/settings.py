@@ -348,5 +348,9 @@ LOGGING: dict[str, Any] = {
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
     # Django's own handlers would write the same line again, without the mask.
-    "loggers": {"django": {"handlers": [], "propagate": True}},
+    "loggers": {
+        "django": {"handlers": [], "propagate": True},
+        # One line for each model call, with the whole address, is no news.
+        "httpx2": {"level": "WARNING"},
+    },
 }

@@ -63,7 +63,7 @@ def _of_status(error: Any, key: str, draft: Draft) -> ProviderError:
     searched = f"{message} {_codes(error)}"
     if status == 402 or (status in (400, 403, 429) and NO_QUOTA.search(searched)):
         return ProviderRefused(message, reason="out_of_quota")
-    if status == 413 or (status in (400, 422) and OVERFLOW.search(searched)):
+    if status == 413 or (status in (200, 400, 422) and OVERFLOW.search(searched)):
         return ContextOverflow(message)
     if status == 401 or (status in (400, 403) and BAD_KEY.search(searched)):
         return ProviderRefused(message, reason="key_refused")

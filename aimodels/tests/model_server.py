@@ -11,6 +11,7 @@ faults are used up first, one a request. A fault is one of
     {"reset_after": bytes}     the connection is reset after so many bytes of the stream
     {"truncate_after": bytes}  the stream ends cleanly after so many bytes
     {"corrupt": true}          one chunk is not JSON
+    {"error_event": text}      the stream reports an overload half-way
     {"no_finish": true}        the stream ends without its finish reason
     {"slow": seconds}          pause before every chunk (the answer is right)
 
@@ -165,7 +166,12 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         prompt = wire.prompt(body)
         cached = self.server.cached_share(prompt)
-        return self._stream(wire.events(body, turn, (len(prompt.encode()), cached)), fault)
+        events = wire.events(body, turn, (len(prompt.encode()), cached))
+        if "error_event" in fault:
+            reported = {"type": "overloaded_error", "message": fault["error_event"]}
+            event = f"event: error\ndata: {json.dumps(wire.error(529, reported))}\n\n"
+            events = [*events[: len(events) // 2], event.encode()]
+        return self._stream(events, fault)
 
     def _stream(self, events: list[bytes], fault: dict[str, Any]) -> None:
         self.send_response(200)

@@ -6,6 +6,7 @@ import socket
 from contextlib import closing
 from typing import Any
 
+import httpx2
 import pytest
 
 from aimodels.providers import check, connect
@@ -20,6 +21,7 @@ from aimodels.providers.base import (
     Reply,
     Request,
 )
+from aimodels.providers.translation import retry_after
 from aimodels.tests.model_server import ModelServer, serve
 
 WIRES = ["openai", "anthropic"]
@@ -130,6 +132,36 @@ def test_a_broken_answer_is_malformed_and_says_what_it_cost(
     assert caught.value.is_sent
     assert caught.value.usage is not None
     assert caught.value.usage.input > 0
+
+
+@pytest.mark.parametrize("kind", WIRES)
+def test_an_overload_that_is_reported_half_way_may_have_been_billed(kind: str) -> None:
+    with pytest.raises(ProviderBusy, match="half-way") as caught:
+        ask(fault(error_event="overloaded half-way"), kind)
+    assert caught.value.is_sent
+
+
+@pytest.mark.parametrize("kind", WIRES)
+def test_a_window_that_is_reported_too_small_half_way_is_told_apart(kind: str) -> None:
+    with pytest.raises(ContextOverflow):
+        ask(fault(error_event="prompt is too long: 9 tokens > 8 maximum"), kind)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after-ms": "1500"}, 1.5),
+        ({"retry-after": "2"}, 2.0),
+        ({"retry-after": "999999"}, 3600.0),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "-1"}, None),
+        ({"retry-after": "nan"}, None),
+        ({}, None),
+    ],
+)
+def test_the_wait_is_read_with_care(headers: dict[str, str], seconds: float | None) -> None:
+    response = httpx2.Response(429, headers=headers)
+    assert retry_after(response) == seconds
 
 
 @pytest.mark.parametrize("kind", WIRES)

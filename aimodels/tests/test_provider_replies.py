@@ -269,6 +269,46 @@ def test_parallel_calls_that_all_have_index_zero_are_kept_apart() -> None:
     ]
 
 
+def anthropic_turn(*events: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the blocks of the turn that these events make."""
+    from aimodels.providers.anthropic import _Turn
+    from aimodels.providers.wire import Draft
+
+    blocks: list[dict[str, Any]] = json.loads(_Turn(Draft()).read(list(events)))["content"]
+    return blocks
+
+
+def block(index: int, start: dict[str, Any], *deltas: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {"type": "content_block_start", "index": index, "content_block": start},
+        *({"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas),
+        {"type": "content_block_stop", "index": index},
+    ]
+
+
+def test_claudes_thinking_goes_back_signed_and_other_blocks_stay_out() -> None:
+    thinking = block(
+        0,
+        {"type": "thinking", "thinking": "", "signature": ""},
+        {"type": "thinking_delta", "thinking": "First "},
+        {"type": "thinking_delta", "thinking": "this."},
+        {"type": "signature_delta", "signature": "c2ln"},
+    )
+    hidden = block(1, {"type": "redacted_thinking", "data": "eHg="})
+    unknown = block(2, {"type": "server_tool_use", "id": "s", "name": "web", "input": {}})
+    text = block(3, {"type": "text", "text": "So "}, {"type": "text_delta", "text": "it is."})
+    blank = block(4, {"type": "text", "text": ""}, {"type": "text_delta", "text": " \n"})
+    assert anthropic_turn(*thinking, *hidden, *unknown, *text, *blank) == [
+        {"type": "thinking", "thinking": "First this.", "signature": "c2ln"},
+        {"type": "redacted_thinking", "data": "eHg="},
+        {"type": "text", "text": "So it is."},
+    ]
+
+
+def test_an_answer_without_content_is_still_a_turn_that_can_go_back() -> None:
+    assert anthropic_turn() == [{"type": "text", "text": "(no answer)"}]
+
+
 def test_choosing_a_provider_imports_only_its_own_sdk() -> None:
     program = (
         "import sys\n"

@@ -139,6 +139,48 @@ def test_lines_that_occur_twice_ask_for_more_context_or_an_anchor() -> None:
     assert changed == "def a():\n    return 1\n\ndef b():\n    return 2\n"
 
 
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("@@\n+new", "a\nb\na\nnew\n"),
+        ("@@ b\n+new", "a\nb\nnew\na\n"),
+        ("@@\n-a\n+A\n*** End of File", "a\nb\nA\n"),
+        ("@@ -1,1 +1,1 @@\n-a\n+A", "A\nb\na\n"),
+        ("@@ -3,1 +3,1 @@\n-a\n+A", "a\nb\nA\n"),
+        ("@@ -1,0 +2,1 @@\n+new", "a\nnew\nb\na\n"),
+        ("-b\n+B", "a\nB\na\n"),
+    ],
+)
+def test_a_hunk_finds_its_place(body: str, expected: str) -> None:
+    patch = parse(f"*** Begin Patch\n*** Update File: x\n{body}\n*** End Patch")[0]
+    assert apply_hunks("a\nb\na\n", patch) == expected
+
+
+def test_a_patch_of_too_many_files_is_refused() -> None:
+    files = "\n".join(f"*** Delete File: f{number}" for number in range(101))
+    with pytest.raises(PatchFailed, match="101 files"):
+        parse(f"*** Begin Patch\n{files}\n*** End Patch")
+    assert len(parse(f"*** Begin Patch\n{files.rpartition('***')[0]}\n*** End Patch")) == 100
+
+
+def test_a_unified_diff_renames_and_deletes(workbench: Workbench) -> None:
+    patch = """--- a/old.txt
++++ /dev/null
+@@ -1,1 +0,0 @@
+-bye
+--- a/b/c.py
++++ b/b/renamed.py
+@@ -1,2 +1,2 @@
+-x = 1
++x = 5
+ y = 2
+\\ No newline at end of file
+"""
+    _, tree = patched(workbench, patch)
+    assert set(tree) == {"a.py", "b/renamed.py"}
+    assert tree["b/renamed.py"] == b"x = 5\ny = 2\n"
+
+
 def test_windows_line_endings_and_trailing_blanks_do_not_hinder() -> None:
     patch = parse("*** Begin Patch\n*** Update File: x\n@@\n one\n-two\n+2\n*** End Patch")[0]
     assert apply_hunks("one  \r\ntwo\r\n", patch) == "one  \r\n2\r\n"

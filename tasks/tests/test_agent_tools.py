@@ -300,6 +300,37 @@ def test_arguments_that_do_not_fit_are_refused_in_words(raw: str) -> None:
     assert 5 < len(str(caught.value)) < 700
 
 
+LIMITED: dict[str, Any] = {
+    "properties": {
+        "list": {"type": "array", "minItems": 1, "maxItems": 2},
+        "count": {"type": "integer", "minimum": 2, "maximum": 4},
+        "word": {"type": "string", "minLength": 2, "maxLength": 3},
+        "yes": {"type": "boolean"},
+        "one": {"type": "string", "enum": ["a", "b"]},
+        "in": {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]},
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "fitting", "others"),
+    [
+        ("list", [["a"], ["a", "b"], '["a"]'], [[], ["a", "b", "c"], "a", [1]]),
+        ("count", [2, 4, "3", 3.0], [1, 5, 2.5, "x", True]),
+        ("word", ["ab", "abc"], ["a", "abcd", " a ", 5]),
+        ("yes", [True, "false"], ["maybe", 1]),
+        ("one", ["a"], ["c", ""]),
+        ("in", [{"x": 1}, '{"x": 1}', {"x": 1, "y": 2}], [{}, {"x": "y"}, [1]]),
+    ],
+)
+def test_limits_hold_at_their_edges(name: str, fitting: list[Any], others: list[Any]) -> None:
+    for value in fitting:
+        assert name in read_arguments(json.dumps({name: value}), LIMITED)
+    for value in others:
+        with pytest.raises(BadArguments, match=name):
+            read_arguments(json.dumps({name: value}), LIMITED)
+
+
 def test_lone_surrogates_never_reach_a_tool() -> None:
     arguments = read_arguments('{"path": "a\\ud800"}', TOOLS["view"].spec.schema)
     assert arguments["path"].encode() == b"a?"
