@@ -54,6 +54,13 @@ def fault_of(task: Task) -> str:
     return "Only the model calls that were made are charged."
 
 
+def spent_percent(task: Task) -> float:
+    """Return how much of its cap a task has spent, 0 to 100."""
+    if not task.cap_microcredits:
+        return 0.0
+    return round(min(100.0, 100 * task.charged_microcredits / task.cap_microcredits), 2)
+
+
 def runtime_of(task: Task) -> float | None:
     """Return the seconds since the task was started, or that it took; None before."""
     if task.started_at is None:

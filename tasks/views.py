@@ -175,6 +175,7 @@ def _head(request: HttpRequest, task: Task) -> dict[str, Any]:
         "badge": states.badge_of(task),
         "fault": states.fault_of(task) if task.status == "failed" else "",
         "runtime": states.runtime_of(task),
+        "spent_percent": states.spent_percent(task),
         "can_act": can_act(user_of(request), task),
         "plan_done": done,
         "plan_left": len(task.plan) - done,

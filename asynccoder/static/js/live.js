@@ -46,7 +46,13 @@ export class Line {
     url.protocol = url.protocol.replace("http", "ws");
     url.searchParams.set("after", String(this.hooks.cursor()));
     url.searchParams.set("heartbeat", "1");
-    const socket = new WebSocket(url);
+    /** @type {WebSocket} */
+    let socket;
+    try {
+      socket = new WebSocket(url);
+    } catch {
+      return this.again(0, 0); // A policy or a proxy's own rule forbids it; polling still works.
+    }
     this.socket = socket;
     this.heard = Date.now();
     socket.onmessage = (event) => this.got(socket, event);
@@ -119,7 +125,9 @@ export class Line {
   /** Every 5 s while the page is looked at: is the line silent, is it slow? */
   watch() {
     if (this.ended || document.hidden) return;
-    if (this.socket && this.isLive && Date.now() - this.heard > SILENCE) {
+    // A socket may die without a word: silent, never opened, or refused without an event.
+    const socket = this.socket;
+    if (socket && (Date.now() - this.heard > SILENCE || socket.readyState === WebSocket.CLOSED)) {
       this.drop();
       this.again(0, 0);
     }

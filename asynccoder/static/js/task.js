@@ -26,6 +26,9 @@ let lastEvent = Date.now();
 /** @type {{sequence: number, text: string}[]} */
 let pending = [];
 let painting = false;
+const tail = at("tail");
+const tailText = at("stream-text");
+const streamed = /** @type {HTMLElement} */ (tail.parentElement);
 
 // --- Following: stay at the end only while the reader is there ----------------------------------
 const wide = matchMedia("(min-width: 70rem) and (min-height: 38rem)");
@@ -82,7 +85,9 @@ function append(sent) {
 
 /** @param {Element} last @param {Element} row */
 function joinText(last, row) {
-  last.querySelector("p")?.append(row.querySelector("p")?.textContent ?? "");
+  const text = document.createTextNode(row.querySelector("p")?.textContent ?? "");
+  const paragraph = last.querySelector("p");
+  paragraph?.insertBefore(text, paragraph.contains(tail) ? tail : null);
   last.setAttribute("data-seq", String(number(row, "seq")));
 }
 
@@ -156,16 +161,21 @@ async function earlier() {
 at("earlier").addEventListener("click", () => earlier().catch(() => {}));
 
 // --- Unfinished text and counters ---------------------------------------------------------------
+/** Show what is not in a row yet: behind the last row's text if that goes on, else by itself. */
 function paint() {
   if (painting) return;
   painting = true;
   requestAnimationFrame(() => {
     painting = false;
-    const text = pending.map((piece) => piece.text).join("");
-    if (text === at("stream-text").textContent) return;
+    const text = pending.map((piece) => piece.text).join("").slice(-STREAM_KEPT);
+    const last = rows.lastElementChild;
+    const home = (last?.hasAttribute("data-text") && last.querySelector("p")) || streamed;
+    if (tail.parentElement === home && text === tailText.textContent) return;
     const stays = atEnd();
-    at("stream").hidden = !text;
-    at("stream-text").textContent = text.slice(-STREAM_KEPT);
+    home.append(tail);
+    tail.hidden = !text;
+    tailText.textContent = text;
+    at("stream").hidden = !text || home !== streamed;
     if (stays) follow();
   });
 }
