@@ -90,17 +90,22 @@ class RunBench:
     def _run_check(self, command: str, phase: Literal["before", "after"]) -> CheckRecord:
         def effect() -> ToolResult:
             record = checks.run(self.sandbox, command, seconds=self._check_seconds())
-            text = json.dumps(asdict(record), ensure_ascii=False)
-            summary = f"Check {command}: {record.verdict.replace('_', ' ')}"
-            return ToolResult(text, record.verdict == "failed", record.exit_code, summary)
+            return ToolResult(
+                record.output or record.reason,
+                is_error=record.verdict == "failed",
+                exit_code=record.exit_code,
+                summary=f"Check {command}: {record.verdict.replace('_', ' ')}",
+                data=json.dumps(asdict(record), ensure_ascii=False),
+            )
 
         result = self._journal.tool_call(
             name="check",
             arguments=json.dumps([phase, self._rounds[phase], command]),
             changes=False,
             effect=effect,
+            label=f"Running {command}",
         )
-        record = CheckRecord(**json.loads(result.text))
+        record = CheckRecord(**json.loads(result.data))
         self._write_check(record, phase)
         return record
 

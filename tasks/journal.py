@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from django.db import connection, transaction
@@ -122,7 +122,13 @@ class RunJournal:
         return reply
 
     def tool_call(
-        self, *, name: str, arguments: str, changes: bool, effect: Callable[[], ToolResult]
+        self,
+        *,
+        name: str,
+        arguments: str,
+        changes: bool,
+        effect: Callable[[], ToolResult],
+        label: str = "",
     ) -> ToolResult:
         """Run a tool once; a checkpoint of what it changed is made before it settles."""
         digest = digest_of(name, arguments)
@@ -135,6 +141,7 @@ class RunJournal:
                 name=name,
                 input_digest=digest,
                 input=arguments[:INPUT_CHARACTERS],
+                summary=label[:300],
                 tree_before=self.tree,
             )
         )
@@ -224,7 +231,7 @@ class RunJournal:
 
     def _begin(self, step: Step, *, reserve: int = 0) -> Step:
         step.state = Step.State.STARTED
-        step.summary = _input_summary(step)
+        step.summary = step.summary or _input_summary(step)
         with transaction.atomic():
             self._event("step.started", step)
             if reserve:
@@ -246,7 +253,7 @@ class RunJournal:
         )
 
     def _settle_tool(self, step: Step, result: ToolResult, made: Checkpoint | None) -> None:
-        kept = ToolResult(result.text, result.is_error, result.exit_code, result.summary)
+        kept = replace(result, full=b"")
         step.summary = (result.summary or step.summary)[:300]
         values: dict[str, Any] = {
             "outcome": json.dumps(_without_bytes(kept), ensure_ascii=False),

@@ -114,7 +114,13 @@ def _place_files(task: Task, bench: RunBench) -> None:
         names = ", ".join(file["path"] for file in task.files)
         return ToolResult(f"Placed {names}", summary=f"Placed {len(task.files)} given files")
 
-    bench.journal.tool_call(name="place_files", arguments="{}", changes=True, effect=effect)
+    bench.journal.tool_call(
+        name="place_files",
+        arguments="{}",
+        changes=True,
+        effect=effect,
+        label="Placing the files of the request",
+    )
 
 
 def _set_up(command: str, bench: RunBench) -> None:

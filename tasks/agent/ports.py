@@ -39,6 +39,8 @@ class ToolResult:
     """One line for the timeline, such as "Ran pytest -q"."""
     full: bytes = b""
     """The whole output where ``text`` shows only a part; kept as an artifact."""
+    data: str = ""
+    """JSON that the engine is given again on resume; neither the model nor people see it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +76,18 @@ class Journal(Protocol):
         ...
 
     def tool_call(
-        self, *, name: str, arguments: str, changes: bool, effect: Callable[[], ToolResult]
+        self,
+        *,
+        name: str,
+        arguments: str,
+        changes: bool,
+        effect: Callable[[], ToolResult],
+        label: str = "",
     ) -> ToolResult:
-        """Run a tool; after one that ``changes`` files a checkpoint is made before it settles."""
+        """Run a tool; after one that ``changes`` files a checkpoint is made before it settles.
+
+        ``label`` is what people read while it runs, such as "Running pytest".
+        """
         ...
 
     def note(self, *, name: str, effect: Callable[[], str]) -> str:

@@ -10,6 +10,9 @@ from typing import Any
 from tasks.agent.ports import Bench, ToolResult
 from tasks.analysis.base import Measured, Measurement, Unmeasured, from_json, to_json
 
+LISTED = 20
+"""How many findings of one analyser the timeline shows; the report has them all."""
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -30,18 +33,21 @@ def compute(bench: Bench, work: Work, effect: Callable[[], Any]) -> Any:
         try:
             data = effect()
         except Unmeasured as reason:
-            said = json.dumps({"unmeasured": str(reason)})
-            return ToolResult(said, is_error=True, summary=f"{work.summary}: {reason}")
+            kept = json.dumps({"unmeasured": str(reason)})
+            summary = f"{work.summary}: {reason}"
+            return ToolResult(str(reason), is_error=True, summary=summary, data=kept)
         counted = f": {plural(len(data), work.counted)}" if work.counted else ""
-        return ToolResult(json.dumps({"data": data}), summary=f"{work.summary}{counted}")
+        summary = f"{work.summary}{counted}"
+        return ToolResult(summary, summary=summary, data=json.dumps({"data": data}))
 
     result = bench.journal.tool_call(
         name=work.name,
         arguments=json.dumps(work.arguments, sort_keys=True),
         changes=work.changes,
         effect=journalled,
+        label=work.summary,
     )
-    outcome = json.loads(result.text)
+    outcome = json.loads(result.data)
     if "unmeasured" in outcome:
         raise Unmeasured(outcome["unmeasured"])
     return outcome["data"]
@@ -52,13 +58,25 @@ def measure(bench: Bench, name: str, title: str, effect: Callable[[], Measuremen
 
     def journalled() -> ToolResult:
         measurement = effect()
-        text = to_json(measurement)
+        kept = to_json(measurement)
         if isinstance(measurement, Measured):
-            return ToolResult(text, summary=f"{title}: {_count(measurement)}")
-        return ToolResult(text, summary=f"{title}: not measured, {measurement.reason}")
+            summary = f"{title}: {_count(measurement)}"
+            return ToolResult(_listed(measurement) or summary, summary=summary, data=kept)
+        summary = f"{title}: not measured, {measurement.reason}"
+        return ToolResult(measurement.reason, summary=summary, data=kept)
 
-    result = bench.journal.tool_call(name=name, arguments="{}", changes=False, effect=journalled)
-    return from_json(result.text)
+    result = bench.journal.tool_call(
+        name=name, arguments="{}", changes=False, effect=journalled, label=title
+    )
+    return from_json(result.data)
+
+
+def _listed(measurement: Measured) -> str:
+    """Return the first findings as lines for people."""
+    found = measurement.findings
+    lines = [f"{one.path}:{one.line}  {one.rule}  {one.message}" for one in found[:LISTED]]
+    more = [f"… and {len(found) - LISTED} more"] if len(found) > LISTED else []
+    return "\n".join([*lines, *more])
 
 
 def _count(measurement: Measured) -> str:

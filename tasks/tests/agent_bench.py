@@ -55,7 +55,13 @@ class MemoryJournal:
         return Reply.from_json(known["reply"])
 
     def tool_call(
-        self, *, name: str, arguments: str, changes: bool, effect: Callable[[], ToolResult]
+        self,
+        *,
+        name: str,
+        arguments: str,
+        changes: bool,
+        effect: Callable[[], ToolResult],
+        label: str = "",
     ) -> ToolResult:
         digest = f"{name}\0{arguments}"
         known = self._known("tool", digest)

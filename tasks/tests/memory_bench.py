@@ -35,7 +35,13 @@ class MemoryJournal:
         raise AssertionError("the built-in engine calls no model")
 
     def tool_call(
-        self, *, name: str, arguments: str, changes: bool, effect: Callable[[], ToolResult]
+        self,
+        *,
+        name: str,
+        arguments: str,
+        changes: bool,
+        effect: Callable[[], ToolResult],
+        label: str = "",
     ) -> ToolResult:
         if self.replay:
             known_name, known_arguments, result = self.replay.pop(0)
