@@ -316,7 +316,7 @@ LEASE_SECONDS = env.int("LEASE_SECONDS", default=30)
 LEASE_RENEW_SECONDS = env.float("LEASE_RENEW_SECONDS", default=10)
 LEASE_MAX_LOST = env.int("LEASE_MAX_LOST", default=3)
 SWEEP_SECONDS = env.float("SWEEP_SECONDS", default=10)
-RING_AGAIN_SECONDS = env.int("RING_AGAIN_SECONDS", default=15)
+PARKED_MOST_SECONDS = env.int("PARKED_MOST_SECONDS", default=24 * 3600)
 CANCEL_POLL_SECONDS = env.float("CANCEL_POLL_SECONDS", default=1)
 
 # --- The sandbox --------------------------------------------------------------------------------

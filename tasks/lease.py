@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -16,14 +17,14 @@ from typing import Any
 from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Count, F, Q
-from django.db.models.functions import Coalesce, Greatest, Now
+from django.db.models.functions import Coalesce, Greatest, Least, Now
 
 from accounts import feed
 from accounts.models import User
 from asynccoder.lib.errors import RunFailed
 from billing import ledger
 from tasks import events
-from tasks.errors import LeaseLost, TaskFinished, WorkerLost
+from tasks.errors import DeadlinePassed, LeaseLost, TaskFinished, WorkerLost
 from tasks.models import Check, Status, Step, Task, TaskAnalytics
 
 CANDIDATES = 20
@@ -174,7 +175,11 @@ def park(claimed: Claim, *, seconds: float, reason: str) -> None:
             lease_owner="",
             lease_expires_at=None,
             run_after=until,
-            deadline_at=F("deadline_at") + timedelta(seconds=seconds),
+            # Waiting does not use up the run's time, but a task that only waits ends, too.
+            deadline_at=Least(
+                F("deadline_at") + timedelta(seconds=seconds),
+                F("started_at") + timedelta(seconds=settings.PARKED_MOST_SECONDS),
+            ),
         )
         _free_place(owner_id)
 
@@ -225,6 +230,17 @@ def overdue_runs(worker: str) -> list[Claim]:
     """Return the runs of this worker that have passed their deadline."""
     rows = Task.objects.filter(lease_owner=worker, status=Status.RUNNING, deadline_at__lt=Now())
     return [Claim(*row) for row in rows.values_list("pk", "generation")]
+
+
+def end_overdue() -> int:
+    """Fail the runs that nobody holds and whose deadline has passed; return how many."""
+    overdue = Task.objects.claimable().filter(status=Status.RUNNING, deadline_at__lt=Now())
+    ended = 0
+    for task_id in list(overdue.values_list("pk", flat=True)):
+        with suppress(TaskFinished):
+            finish_unheld(task_id, Ending.failed(DeadlinePassed()))
+            ended += 1
+    return ended
 
 
 def finish(claimed: Claim, ending: Ending) -> bool:

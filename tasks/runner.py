@@ -16,7 +16,7 @@ from aimodels import access
 from aimodels.models import ProviderKind
 from aimodels.providers import connect
 from aimodels.providers.base import BadRequest, ProviderBusy, ProviderError, ProviderRefused
-from asynccoder.lib.errors import RunFailed, TryAgain
+from asynccoder.lib.errors import AppError, RunFailed, TryAgain
 from repositories import git
 from repositories.errors import failure
 from tasks import handback, lease, setup
@@ -143,7 +143,7 @@ def _provider_failure(error: ProviderError) -> RunFailed:
 
 def _work(task: Task) -> str:
     """Prepare, let the engine work, prove and hand back; return the outcome."""
-    reach = access.provider_access(task.model, task.owner)
+    reach = _reach(task)
     journal = RunJournal(task, Money(task.model, task.cap_microcredits, reach.is_own_key))
     start = setup.find_start(task, journal)
     workspace = RunWorkspace(
@@ -161,6 +161,14 @@ def _work(task: Task) -> str:
     finally:
         workspace.close()
         git.prune_bases(start.origin.bases, keep_bytes=settings.BASES_KEEP_BYTES)
+
+
+def _reach(task: Task) -> access.Access:
+    """Return how the model is reached; it may have been switched off since the task was made."""
+    try:
+        return access.provider_access(task.model, task.owner)
+    except AppError as error:
+        raise ModelFailed(error.message) from error
 
 
 def _engine(bench: RunBench, reach: access.Access, assignment: Assignment) -> Handback:

@@ -159,6 +159,7 @@ class Worker:
         while True:
             try:
                 lease.take_back_expired()
+                lease.end_overdue()
                 self._tidy()
                 if lease.due().exists():
                     threading.Thread(target=self.serve, name="swept", daemon=True).start()

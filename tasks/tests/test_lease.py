@@ -152,6 +152,22 @@ def test_a_parked_run_sleeps_until_its_time_and_holds_no_place(alice: User) -> N
     assert claim() == Claim(task.pk, 2)
 
 
+def test_a_run_that_only_waits_ends_after_a_day(alice: User) -> None:
+    task = make_task(owner=alice)
+    for _ in range(3):
+        Task.objects.update(run_after=None)
+        lease.park(claim(), seconds=20 * 3600, reason="busy")
+    task.refresh_from_db()
+    assert task.deadline_at is not None
+    assert task.started_at is not None
+    assert task.deadline_at - task.started_at == timedelta(days=1)
+    assert lease.end_overdue() == 0
+    Task.objects.update(deadline_at=timezone.now() - timedelta(seconds=1))
+    assert lease.end_overdue() == 1
+    task.refresh_from_db()
+    assert (task.status, task.error_code) == (Status.FAILED, "deadline_passed")
+
+
 def test_twenty_ways_to_end_at_once_leave_one_terminal_event(alice: User) -> None:
     make_task(owner=alice)
     claimed = claim()

@@ -14,7 +14,10 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         taken = lease.take_back_expired()
+        ended = lease.end_overdue()
         waiting = [str(task_id) for task_id in lease.due().values_list("pk", flat=True)]
         for task_id in waiting:
             actors.ring(task_id)
-        self.stdout.write(f"{taken} leases taken back, {len(waiting)} tasks rung for.")
+        self.stdout.write(
+            f"{taken} leases taken back, {len(waiting)} tasks rung for, {ended} ended as overdue."
+        )
