@@ -16,12 +16,10 @@ from urllib.parse import SplitResult, urlsplit
 from django.conf import settings
 
 from asynccoder.lib.errors import AppError
+from asynccoder.lib.hosts import HOST_NAME, NUMERIC_LABEL
 
 URL_CHARACTERS = 2000
 PORTS = {"https": 443, "http": 80}
-LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-HOST_NAME = re.compile(rf"{LABEL}(?:\.{LABEL})*")
-NUMERIC_LABEL = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve = Callable[[str, int], Sequence[str]]

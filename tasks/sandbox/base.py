@@ -39,6 +39,8 @@ class Workspace:
     system) it is the lower layer of an overlay; without them ``base`` is bound as it is, which
     only a read-only sandbox or the fallback without overlays (a private copy) may ask for.
     ``read_only_paths`` are bound read-only at the same path inside (the mirror's objects).
+    ``proxy`` is the UNIX socket of the platform's proxy, the only way to any network; without
+    one there is no trace of it inside.
     """
 
     base: Path
@@ -46,6 +48,7 @@ class Workspace:
     work: Path | None = None
     read_only: bool = False
     read_only_paths: tuple[Path, ...] = ()
+    proxy: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from tasks.sandbox.base import (
 )
 from tasks.sandbox.channel import Channel, sealed_memory, sized_memory
 from tasks.sandbox.execution import Execution, Surroundings, inside
-from tasks.sandbox.flags import HOME, Plan
+from tasks.sandbox.flags import HOME, PROXY_ENVIRONMENT, Plan
 from tasks.sandbox.orphans import Owner
 from tasks.sandbox.toolchain import Toolchain
 from tasks.sandbox.watch import Watch
@@ -209,6 +209,7 @@ class Bubblewrap:
             "SHELL": "/bin/sh",
             "LANG": "C.UTF-8",
             "TERM": "dumb",
+            **(PROXY_ENVIRONMENT if self._plan.workspace.proxy else {}),
             **command.env,
         }
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.sandbox import relay
 from tasks.sandbox.base import WORKSPACE, Limits, Workspace
 from tasks.sandbox.toolchain import Toolchain
 
@@ -14,6 +15,13 @@ HOME = "/home/agent"
 INNER_ID = 1000
 LARGEST_COVER = 64 * 1024
 INIT = "/run/init.py"
+RELAY = "/run/relay.py"
+PROXY_URL = "http://127.0.0.1:3128"
+PROXY_ENVIRONMENT = {
+    **dict.fromkeys(("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"), PROXY_URL),
+    # Servers that a test starts are inside, on the sandbox's own loopback.
+    **dict.fromkeys(("NO_PROXY", "no_proxy"), "localhost,127.0.0.1,::1"),
+}
 SYSTEM_LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 SYSTEM_FILES = (
     "/etc/alternatives", "/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/pki/tls/certs",
@@ -38,6 +46,7 @@ OWN_FILES = {
     INIT: (Path(__file__).parent / "init.py").read_text(),
 }
 """Small files that the host makes up, by their path inside."""
+RELAY_TEXT = Path(relay.__file__).read_text()
 
 Finder = Callable[[Path], str]
 """Where the sandbox's user finds a path of the host (see launch.Stage)."""
@@ -75,10 +84,16 @@ def command_line(plan: Plan, fds: Descriptors, find: Finder) -> list[str]:
         *_own_mounts(plan.limits),
         *_toolchain(plan.toolchain, find),
         *_workspace(plan.workspace, find),
+        *_proxy(plan.workspace, find),
         *_sealed(plan.toolchain),
         *("--seccomp", str(fds.seccomp), "--chdir", "/", "--"),
         *_init(plan, fds),
     ]
+
+
+def own_files(plan: Plan) -> dict[str, str]:
+    """Return the text of the files that the host makes up, by their path inside."""
+    return OWN_FILES | ({RELAY: RELAY_TEXT} if plan.workspace.proxy else {})
 
 
 def host_paths(plan: Plan) -> list[Path]:
@@ -89,6 +104,8 @@ def host_paths(plan: Plan) -> list[Path]:
         paths.append(overlay_folder(workspace.upper, workspace.work))
     elif workspace.upper:
         paths.append(workspace.upper)
+    if workspace.proxy:
+        paths.append(workspace.proxy.parent)
     return paths
 
 
@@ -163,9 +180,18 @@ def _workspace(workspace: Workspace, find: Finder) -> list[str]:
     return [*flags, *layers, WORKSPACE]
 
 
+def _proxy(workspace: Workspace, find: Finder) -> list[str]:
+    """Show the proxy's socket. Read-only binds the name; a connection is no write."""
+    if workspace.proxy is None:
+        return []
+    return ["--ro-bind", find(workspace.proxy), relay.PROXY_SOCKET]
+
+
 def _init(plan: Plan, fds: Descriptors) -> list[str]:
     python = [str(plan.toolchain.python), "-I", "-S", INIT]
-    return [*python, plan.marker, str(fds.control), json.dumps(resource_limits(plan.limits))]
+    limits = json.dumps(resource_limits(plan.limits))
+    relays = [RELAY] if plan.workspace.proxy else []
+    return [*python, plan.marker, str(fds.control), limits, *relays]
 
 
 def resource_limits(limits: Limits) -> dict[str, int]:

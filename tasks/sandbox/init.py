@@ -25,6 +25,8 @@ from typing import Any
 
 PR_SET_DUMPABLE = 4
 SCRATCH = 1024**2
+PROXY_PORT = 3128
+PROXY_BACKLOG = 64
 MOST_FDS = 8
 INT = array.array("i").itemsize
 ERROR_KINDS = {
@@ -57,8 +59,9 @@ class Request:
 class Init:
     """The loop of PID 1: one request at a time, with ``kill`` heard while a command runs."""
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, relays: list[Relay]) -> None:
         self.control = control
+        self.relays = relays
         self.wake, wake_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(wake_end, warn_on_full_buffer=False)
@@ -95,9 +98,12 @@ class Init:
     # --- Commands -------------------------------------------------------------------------------
 
     def run(self, request: Request) -> dict[str, Any]:
+        for relay in self.relays:
+            relay.start()
         try:
             child = spawn(request)
         except (OSError, ValueError) as error:
+            end_all()
             return {"exit": refuse(error, request.fds[3])}
         finally:
             os.chdir("/")
@@ -130,6 +136,28 @@ class Init:
 
     def write(self, request: Request) -> dict[str, Any]:
         return answer_for(lambda: copy_in(request.fds[1], request.fields["path"]))
+
+
+class Relay:
+    """The way to the proxy. Its process ends with each command; its listener is kept here."""
+
+    def __init__(self, program: str) -> None:
+        self.program = program
+        self.listener = socket.create_server(("127.0.0.1", PROXY_PORT), backlog=PROXY_BACKLOG)
+
+    def start(self) -> None:
+        # Not waited for: until it is ready, connections stand in the listener's queue.
+        os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-I", "-S", self.program],
+            {},
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, self.listener.fileno(), 0),
+                (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+                (os.POSIX_SPAWN_DUP2, 1, 2),
+            ],
+            setsid=True,
+        )
 
 
 def spawn(request: Request) -> int:
@@ -287,10 +315,10 @@ def main() -> None:
     if os.getpid() != 1:
         # ``kill(-1)`` would reach every process of this user.
         sys.exit("the init must be the first process of a namespace")
-    _marker, fd, limits = sys.argv[1:4]
+    _marker, fd, limits, *programs = sys.argv[1:]
     os.set_inheritable(int(fd), False)  # noqa: FBT003 (positional in the standard library)
     confine(json.loads(limits))
-    Init(socket.socket(fileno=int(fd))).serve()
+    Init(socket.socket(fileno=int(fd)), [Relay(program) for program in programs]).serve()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 from tasks.sandbox import seccomp
 from tasks.sandbox.base import SandboxUnavailable
 from tasks.sandbox.channel import sealed_memory
-from tasks.sandbox.flags import OWN_FILES, Descriptors, Plan, command_line, host_paths
+from tasks.sandbox.flags import Descriptors, Plan, command_line, host_paths, own_files
 from tasks.sandbox.ownership import is_root, sandbox_ids
 from tasks.sandbox.toolchain import find_bwrap
 
@@ -99,7 +99,7 @@ def spawn(plan: Plan, inner: socket.socket) -> subprocess.Popen[bytes]:
         stage = Stage([bwrap.parent, *host_paths(plan)])
     except FileNotFoundError as error:
         raise SandboxUnavailable(f"{error.filename} does not exist") from error
-    with _descriptors(inner) as fds:
+    with _descriptors(plan, inner) as fds:
         argv = [stage.find(bwrap), *command_line(plan, fds, stage.find)]
         return subprocess.Popen(
             [*_as_sandbox_user(stage), *argv],
@@ -135,11 +135,11 @@ def _program(name: str) -> str:
 
 
 @contextlib.contextmanager
-def _descriptors(inner: socket.socket) -> Iterator[Descriptors]:
+def _descriptors(plan: Plan, inner: socket.socket) -> Iterator[Descriptors]:
     with contextlib.ExitStack() as stack:
         program = stack.enter_context(sealed_memory(seccomp.filter_program()))
         files = {
             path: stack.enter_context(sealed_memory(text.encode()))
-            for path, text in OWN_FILES.items()
+            for path, text in own_files(plan).items()
         }
         yield Descriptors(control=inner.fileno(), seccomp=program, files=files)
