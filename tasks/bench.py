@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from django.db import connection, transaction
 
+from asynccoder.lib import storable
 from repositories import git
 from tasks import events, lease
 from tasks.agent.ports import CheckRecord, FileChange, ToolResult
@@ -25,6 +26,7 @@ STREAM_SECONDS = 0.3
 DIFF_BYTES = 2 * 1024**2
 FILE_BYTES = 5 * 1024**2
 CHECK_OUTPUT = 20_000
+CHECK_SECONDS = 600.0
 
 
 class RunBench:
@@ -89,7 +91,7 @@ class RunBench:
 
     def _run_check(self, command: str, phase: Literal["before", "after"]) -> CheckRecord:
         def effect() -> ToolResult:
-            record = checks.run(self.sandbox, command, seconds=self._check_seconds())
+            record = checks.run(self.sandbox, command, seconds=CHECK_SECONDS)
             return ToolResult(
                 record.output or record.reason,
                 is_error=record.verdict == "failed",
@@ -109,11 +111,8 @@ class RunBench:
         self._write_check(record, phase)
         return record
 
-    def _check_seconds(self) -> float:
-        return 600.0
-
     def _write_check(self, record: CheckRecord, phase: str) -> None:
-        values = asdict(record) | {"output": record.output[-CHECK_OUTPUT:]}
+        values = storable.data(asdict(record) | {"output": record.output[-CHECK_OUTPUT:]})
         values |= {"commit": self._journal.head}
         command = values.pop("command")[:1000]
         key = {"phase": phase, "round": self._rounds[phase], "command": command}

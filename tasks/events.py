@@ -15,7 +15,7 @@ from django.db import transaction
 from django.db.models import F
 
 from accounts import feed
-from asynccoder.lib import bus, redact
+from asynccoder.lib import bus, redact, storable
 from tasks.errors import LeaseLost
 from tasks.models import Task, TaskLog
 
@@ -58,8 +58,8 @@ def record(task_id: uuid.UUID, event: Event) -> int:
         sequence=sequence,
         kind=event.kind,
         level=event.level,
-        message=redact.text(event.message),
-        data=_redacted(event.data),
+        message=storable.text(redact.text(event.message)),
+        data=storable.data(_redacted(event.data)),
     )
     transaction.on_commit(lambda: bus.ring(f"task:{task_id}", sequence))
     return int(sequence)

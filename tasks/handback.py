@@ -8,7 +8,7 @@ import re
 from django.db import transaction
 from django.db.models.functions import Now
 
-from asynccoder.lib import redact
+from asynccoder.lib import redact, storable
 from repositories import connect, git
 from tasks.agent.ports import FileChange, Handback
 from tasks.bench import DIFF_BYTES, RunBench
@@ -45,7 +45,7 @@ def hand_back(task: Task, bench: RunBench, done: Handback) -> str:
             outcome = "no_change_needed"
     with transaction.atomic():
         bench.journal.fence()
-        TaskResult.objects.update_or_create(task=task, defaults=values)
+        TaskResult.objects.update_or_create(task=task, defaults=storable.data(values))
         if task.type == TaskType.ANALYSIS:
             _write_analysis(task, done)
     return outcome
@@ -73,7 +73,7 @@ def keep_partial(claimed: Claim) -> None:
     }
     with transaction.atomic():
         if Task.objects.held(task.pk, claimed.generation).update(updated_at=Now()):
-            TaskResult.objects.update_or_create(task=task, defaults=values)
+            TaskResult.objects.update_or_create(task=task, defaults=storable.data(values))
 
 
 def _described(file: FileChange | git.ChangedFile) -> dict[str, object]:
@@ -150,5 +150,5 @@ def _write_analysis(task: Task, done: Handback) -> None:
         "recommendations",
         "tools",
     )
-    values = {name: done.data[name] for name in names if name in done.data}
+    values = {name: storable.data(done.data[name]) for name in names if name in done.data}
     Analysis.objects.update_or_create(task=task, defaults=values | {"repository": task.repository})

@@ -20,6 +20,7 @@ from django.db.models.functions import Now
 
 from aimodels.models import AIModel
 from aimodels.providers.base import ContextOverflow, MalformedReply, ProviderError, Reply, Usage
+from asynccoder.lib import storable
 from asynccoder.lib.errors import OutOfCredit
 from billing import ledger
 from billing.errors import CapReached as HoldCapReached
@@ -254,7 +255,7 @@ class RunJournal:
 
     def _settle_tool(self, step: Step, result: ToolResult, made: Checkpoint | None) -> None:
         kept = replace(result, full=b"")
-        step.summary = (result.summary or step.summary)[:300]
+        step.summary = storable.text(result.summary or step.summary)[:300]
         values: dict[str, Any] = {
             "outcome": json.dumps(_without_bytes(kept), ensure_ascii=False),
             "is_error": result.is_error,
@@ -381,7 +382,7 @@ def _without_bytes(result: ToolResult) -> dict[str, Any]:
 
 
 def _first_line(text: str) -> str:
-    return (text.strip().splitlines() or [""])[0][:300]
+    return storable.text((text.strip().splitlines() or [""])[0][:300])
 
 
 def _input_summary(step: Step) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from asynccoder.lib import storable
 from repositories import connect, git
 from repositories.errors import as_failed_run
 from repositories.models import Repository
@@ -127,7 +128,8 @@ def _set_up(command: str, bench: RunBench) -> None:
     """Run the setup in every new sandbox: what it makes is ignored by git and not kept."""
     result = bench.sandbox.run(Command(["bash", "-c", command], seconds=SETUP_SECONDS))
     if result.exit_code != 0:
-        raise SetupFailed(f"Setup failed with exit code {result.exit_code}: {result.text[-1000:]}")
+        said = storable.text(result.text[-1000:])
+        raise SetupFailed(f"Setup failed with exit code {result.exit_code}: {said}")
     bench.log(f"Setup done in {result.seconds:.1f} s: {command}")
 
 

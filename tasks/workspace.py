@@ -15,6 +15,7 @@ from typing import Self, TypeVar
 
 from django.conf import settings
 
+from asynccoder.lib import storable
 from repositories import git
 from repositories.errors import as_failed_run
 from tasks.errors import CheckpointRefused, SandboxBroke, SandboxMissing, WorkspaceLost
@@ -218,7 +219,8 @@ class RunWorkspace:
         script = ["bash", "-c", git.RESTORE_SCRIPT, "restore", self.head, *self._objects]
         result = sandbox.run(Command(script, seconds=CHECKPOINT_SECONDS))
         if result.exit_code != 0:
-            raise WorkspaceLost(f"The last checkpoint could not be restored: {result.text[-500:]}")
+            said = storable.text(result.text[-500:])
+            raise WorkspaceLost(f"The last checkpoint could not be restored: {said}")
 
     def checkpoint(self, previous: str) -> Checkpoint | None:
         """Commit the tree inside, take its objects out, keep them under a hidden ref.
@@ -232,7 +234,8 @@ class RunWorkspace:
         result = self.sandbox.run(command)
         if result.exit_code != 0 or result.is_cut:
             reason = result.errors.decode("utf-8", "replace")[-500:] or result.text[-200:]
-            raise CheckpointRefused(f"The workspace could not be checkpointed: {reason}")
+            said = storable.text(reason)
+            raise CheckpointRefused(f"The workspace could not be checkpointed: {said}")
         try:
             made = git.accept_checkpoint(
                 self.store, result.output, previous=previous, limits=git.PackLimits()

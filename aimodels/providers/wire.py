@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aimodels.providers.base import MalformedReply, Reply, ToolCall, Usage
+from asynccoder.lib import storable
 
 REPLY_CHARACTERS = 4_000_000
 """More than any model may answer; an endpoint that goes on streaming is cut here."""
@@ -18,7 +19,7 @@ BYTES_PER_TOKEN = 4
 
 def clean(text: str) -> str:
     """Return the text without what neither a database nor a wire can carry: NUL, lone surrogates."""
-    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")
+    return storable.text(text)
 
 
 def dump(value: object) -> str:
