@@ -17,7 +17,7 @@ from billing.models import LedgerEntry
 from repositories.git import objects
 from tasks import diffview, evidence, prose
 from tasks.diffview import ShownFile
-from tasks.models import Analysis, Check, Step, Task, TaskResult
+from tasks.models import CHANGING, Analysis, Check, Step, Task, TaskResult
 from tasks.workspace import store_path
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def known_tab(task: Task, tab: str) -> str:
     """Return the tab asked for, or the one that says most now."""
     if tab in TABS:
         return tab
-    return "result" if task.is_finished else "changes"
+    return "changes" if task.type in CHANGING and not task.is_finished else "result"
 
 
 def pane_of(task: Task, user: User, tab: str, unfold: int = -1) -> Pane:

@@ -227,11 +227,9 @@ def _event(event: TaskLog) -> dict[str, Any]:
         return {"icon": "commit", "label": "Checkpoint", "code": commit, "detail": detail}
     if event.kind in WORDS:
         label, icon, tone = WORDS[event.kind]
-        detail = str(data.get("error_message") or event.message or "")
-        return {
-            "label": label, "icon": icon, "tone": tone,
-            "detail": "" if detail.rstrip(".").lower() == label.lower() else detail,
-        }  # fmt: skip
+        by = f"by {data['by']}" if data.get("by") else ""
+        detail = str(data.get("error_message") or by)
+        return {"label": label, "icon": icon, "tone": tone, "detail": detail}
     return _told(event)
 
 

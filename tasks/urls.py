@@ -19,5 +19,6 @@ urlpatterns: list[URLPattern] = [
     path("tasks/<uuid:task_id>/files/<int:number>/", views.file, name="file"),
     path("tasks/<uuid:task_id>/cancel/", views.cancel, name="cancel"),
     path("tasks/<uuid:task_id>/patch/", downloads.patch, name="patch"),
+    path("tasks/<uuid:task_id>/bundle/", downloads.bundle, name="bundle"),
     path("tasks/<uuid:task_id>/steps/<int:ordinal>/raw/", downloads.step_output, name="raw"),
 ]

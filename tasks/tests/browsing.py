@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import pytest
 from django.conf import settings
 from django.test import Client
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Dialog, Page, sync_playwright
 
 from accounts.models import User
 
@@ -24,7 +24,7 @@ ARGUMENTS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
     "--disable-dev-shm-usage",
 ]  # fmt: skip
-HINT_OF_TEST = "document.addEventListener('securitypolicyviolation', e => console.error('CSP ' + e.violatedDirective))"
+REPORT_BREACHES = "document.addEventListener('securitypolicyviolation', e => console.error('CSP ' + e.violatedDirective))"
 
 
 class Chromium:
@@ -72,8 +72,12 @@ class Visit:
 
     def see(self, text: str, *, selector: str = "body", seconds: float = 10) -> None:
         """Wait until a text is seen."""
-        found = lambda page: page.locator(selector).filter(has_text=text).first  # noqa: E731 - used once
-        self.run(lambda page: found(page).wait_for(state="visible", timeout=seconds * 1000))
+
+        def look(page: Page) -> None:
+            found = page.locator(selector).filter(has_text=text).first
+            found.wait_for(state="visible", timeout=seconds * 1000)
+
+        self.run(look)
 
     def wait(self, condition: str, *, seconds: float = 10) -> None:
         """Wait until a JavaScript condition holds. (No eval: the page's policy forbids it.)"""
@@ -138,11 +142,14 @@ def visit(chromium: Chromium, server_process: str, tmp_path: Path) -> Iterator[O
 
 
 def _listen(page: Page, trouble: list[str]) -> None:
-    page.add_init_script(HINT_OF_TEST)
+
+    def refuse(dialog: Dialog) -> None:
+        trouble.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    page.add_init_script(REPORT_BREACHES)
     page.on("pageerror", lambda error: trouble.append(f"error: {error}"))
-    page.on(
-        "dialog", lambda dialog: (trouble.append(f"dialog: {dialog.message}"), dialog.dismiss())
-    )
+    page.on("dialog", refuse)
     page.on("console", lambda said: trouble.append(said.text) if said.type == "error" else None)
 
 

@@ -12,16 +12,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asynccoder.templatetags.display import visible
 from tasks import diffparse, diffview
 from tasks.tests.story import DIFF
 
 
 def git_diff(folder: Path, before: dict[str, bytes], after: dict[str, bytes], *options: str) -> str:
     """Return what git says between two trees."""
-    run = lambda *args: subprocess.run(  # noqa: E731 - one line, used four times below
-        ["git", "-c", "user.name=x", "-c", "user.email=x@example.com", *args],
-        cwd=folder, check=True, capture_output=True,
-    ).stdout  # fmt: skip
+
+    def run(*arguments: str) -> bytes:
+        call = ["git", "-c", "user.name=x", "-c", "user.email=x@example.com", *arguments]
+        return subprocess.run(call, cwd=folder, check=True, capture_output=True).stdout
+
     run("init", "-q")
     for files in (before, after):
         for path in folder.iterdir():
@@ -156,7 +158,7 @@ def test_colours_and_marks_change_no_character(old: str, new: str, name: str) ->
     )
     (file,) = diffview.show(diff)
     shown = [html.unescape(MARKUP.sub("", line.html)) for line in file.hunks[0].lines]
-    assert shown == [diffview.visible(old), diffview.visible(new)]
+    assert shown == [visible(old), visible(new)]
 
 
 def show_line(line: str, name: str = "a.py") -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +15,9 @@ from django.utils import timezone
 from accounts.models import User
 from repositories.models import RepositoryAccess
 from tasks.models import Status, Task, TaskType
-from tasks.tests.make import make_log, make_repository, make_step, make_task
+from tasks.tests.make import make_log, make_model, make_repository, make_step, make_task
 from tasks.tests.story import answered_task, completed_task, failed_task, running_task
+from tasks.workspace import store_path
 
 FRAGMENT = {"HX-Request": "true"}
 
@@ -287,7 +290,7 @@ def test_list_goes_page_by_page_over_every_task_once(page: Client, alice: User) 
     assert page.get("/tasks/?after=nonsense").status_code == 200
 
 
-QUERIES = {"/": 7, "/tasks/": 6, "/tasks/new/": 6, "detail": 8, "rows": 5}
+QUERIES = {"/": 7, "/tasks/": 6, "/tasks/new/": 6, "detail": 8, "rows": 7}
 
 
 @pytest.mark.parametrize("name", QUERIES)
@@ -315,8 +318,6 @@ def form_of(page: Client, **values: Any) -> dict[str, Any]:
 
 
 def test_new_task_is_created_once_however_often_it_is_sent(page: Client, alice: User) -> None:
-    from tasks.tests.make import make_model
-
     make_model()
     page.force_login(alice)
     repository = make_repository(owner=alice)
@@ -378,3 +379,44 @@ def test_cancel_of_an_ended_task_says_so(page: Client, alice: User) -> None:
     page.force_login(alice)
     answer = page.post(f"/tasks/{task.pk}/cancel/", follow=True)
     assert "had already ended" in answer.content.decode()
+
+
+def test_bundle_holds_the_commits(page: Client, alice: User, tmp_path: Path) -> None:
+    task = completed_task(alice)
+    page.force_login(alice)
+    assert page.get(f"/tasks/{task.pk}/bundle/").status_code == 404
+    base, head = make_store(store_path(task.pk), tmp_path / "work")
+    Task.objects.filter(pk=task.pk).update(base_commit=base, head_commit=head)
+    answer = page.get(f"/tasks/{task.pk}/bundle/")
+    assert answer.status_code == 200
+    (tmp_path / "task.bundle").write_bytes(answer.content)
+    heads = run_git(tmp_path, "bundle", "list-heads", "task.bundle")
+    assert heads.split() == [head, f"refs/heads/asynccoder/{str(task.pk)[:8]}"]
+
+
+def test_running_task_shows_its_changes_so_far(page: Client, alice: User, tmp_path: Path) -> None:
+    task = running_task(alice)
+    base, head = make_store(store_path(task.pk), tmp_path / "work")
+    Task.objects.filter(pk=task.pk).update(base_commit=base, head_commit=head)
+    text = seen(page, alice, f"/tasks/{task.pk}/")
+    assert "so far" in text
+    assert '<td class="code" hx-disable>second</td>' in text
+
+
+def run_git(folder: Path, *arguments: str) -> str:
+    call = ["git", "-c", "user.name=x", "-c", "user.email=x@example.com", *arguments]
+    return subprocess.run(call, cwd=folder, check=True, capture_output=True, text=True).stdout
+
+
+def make_store(store: Path, work: Path) -> tuple[str, str]:
+    """Make a store with two commits; return their names."""
+    work.mkdir()
+    run_git(work, "init", "-q")
+    commits = []
+    for text in ("first\n", "first\nsecond\n"):
+        (work / "a.txt").write_text(text)
+        run_git(work, "add", "-A")
+        run_git(work, "commit", "-q", "-m", "x")
+        commits.append(run_git(work, "rev-parse", "HEAD").strip())
+    run_git(work, "clone", "-q", "--bare", str(work), str(store))
+    return commits[0], commits[1]

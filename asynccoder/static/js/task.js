@@ -108,10 +108,10 @@ function dropFirst() {
 
 /** Put the new header and plan in place of the old, if they differ. @param {Document} page */
 function replaceHead(page) {
-  for (const id of ["facts", "plan"]) {
+  for (const id of ["facts", "plan", "tray-open", "tray-balance"]) {
     const fresh = page.getElementById(id);
     const old = at(id);
-    if (!fresh || fresh.innerHTML === old.innerHTML) continue;
+    if (!fresh || !old || fresh.innerHTML === old.innerHTML) continue;
     for (const details of fresh.querySelectorAll("details")) {
       const was = details.id ? document.getElementById(details.id) : old.querySelector("details");
       details.toggleAttribute("open", was?.hasAttribute("open") ?? false);
@@ -249,6 +249,7 @@ function tell() {
   const box = at("live");
   const seconds = (/** @type {number} */ moment) => Math.max(0, Math.round((Date.now() - moment) / 1000));
   box.dataset.state = state;
+  if (state === "ended") at("live-hint")?.remove();
   at("live-now").hidden = state !== "reconnecting";
   const words = {
     live: `Live · event ${cursor} · last one ${seconds(lastEvent)} s ago`,
