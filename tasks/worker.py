@@ -16,6 +16,7 @@ import time
 import uuid
 from concurrent.futures import Future
 from importlib import import_module
+from typing import NoReturn
 
 from django.conf import settings
 from django.db import close_old_connections, connections
@@ -39,15 +40,20 @@ def new_name() -> str:
 
 
 class Worker:
-    """The slots of one worker process. Start it before any thread of the process."""
+    """The slots of one worker process. Start it before any thread of the process.
 
-    def __init__(self, *, slots: int) -> None:
+    With ``only`` it runs that one task and leaves all others to other workers.
+    """
+
+    def __init__(self, *, slots: int, only: uuid.UUID | None = None) -> None:
         self.name = new_name()
+        self._only = only
         self._server = ForkServer(runner.run_in_child)
         self._size = slots
         self._slots = threading.Semaphore(slots)
         self._runs: dict[Claim, int] = {}
         self._ended_here: set[Claim] = set()
+        self._endings: set[Claim] = set()
         self._stopping = threading.Event()
         self._tidied_at = -TIDY_SECONDS
         self._watching: threading.Thread | None = None
@@ -68,13 +74,13 @@ class Worker:
 
     # --- slots ---------------------------------------------------------------------------------
 
-    def serve(self, *, only: uuid.UUID | None = None) -> None:
+    def serve(self) -> None:
         """Run what is due, one task after another, while a slot is free."""
         if not self._slots.acquire(blocking=False):
             return
         try:
             while not self._stopping.is_set():
-                claimed = lease.claim(worker=self.name, only=only)
+                claimed = lease.claim(worker=self.name, only=self._only)
                 if claimed is None:
                     break
                 self._run(claimed)
@@ -88,7 +94,7 @@ class Worker:
             pid, ended = self._server.spawn(str(claimed.task_id), claimed.generation)
         except ChildProcessError:
             lease.give_back(claimed, is_lost=False)
-            raise
+            _give_up()
         self._runs[claimed] = pid
         connections.close_all()
         try:
@@ -107,9 +113,7 @@ class Worker:
         try:
             return ended.result()
         except ChildProcessError:
-            # Without its fork server this process is of no use; its supervisor starts another.
-            logger.exception("the fork server is gone")
-            os._exit(1)
+            _give_up()
 
     # --- beside the runs -----------------------------------------------------------------------
 
@@ -130,15 +134,31 @@ class Worker:
 
     def _renew(self) -> None:
         heartbeat.beat(worker=self.name, slots=self._size, runs=len(self._runs))
-        lease.renew(worker=self.name, task_ids=[claimed.task_id for claimed in self._runs])
+        held = {*self._runs, *self._endings}
+        lease.renew(worker=self.name, task_ids=[claimed.task_id for claimed in held])
 
     def _end_unwanted(self) -> None:
         for claimed in lease.cancelled_runs(self.name):
-            self._end(claimed, Ending(Status.CANCELLED))
+            self._begin_end(claimed, Ending(Status.CANCELLED))
         for claimed in lease.overdue_runs(self.name):
-            self._end(claimed, Ending.failed(DeadlinePassed()))
+            self._begin_end(claimed, Ending.failed(DeadlinePassed()))
+
+    def _begin_end(self, claimed: Claim, ending: Ending) -> None:
+        """End a run beside the others: to read a hostile diff may take longer than a lease."""
+        if claimed not in self._endings:
+            self._endings.add(claimed)
+            threading.Thread(target=self._end, args=(claimed, ending), daemon=True).start()
 
     def _end(self, claimed: Claim, ending: Ending) -> None:
+        try:
+            self._end_run(claimed, ending)
+        except (DatabaseError, ChildProcessError) as error:
+            logger.warning("run %s is not ended yet: %s", claimed.task_id, type(error).__name__)
+        finally:
+            self._endings.discard(claimed)
+            connections.close_all()
+
+    def _end_run(self, claimed: Claim, ending: Ending) -> None:
         """End the run's processes first: whoever sees the status may count on them being gone."""
         pid = self._runs.get(claimed)
         if pid is not None:
@@ -169,6 +189,12 @@ class Worker:
                 close_old_connections()
             if self._stopping.wait(settings.SWEEP_SECONDS):
                 break
+
+
+def _give_up() -> NoReturn:
+    """End this process: without its fork server it is of no use; its supervisor starts another."""
+    logger.exception("the fork server is gone")
+    os._exit(1)
 
 
 _here: Worker | None = None

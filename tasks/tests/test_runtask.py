@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
+from accounts.models import User
 from aimodels.tests.model_server import serve
 from asynccoder.tests.processes import ROOT, StartProcess, process_environment, wait_for
 from tasks.management.commands import runtask
-from tasks.models import Status, Task
+from tasks.models import Priority, Status, Task
 from tasks.tests.make import make_model, make_task
 from tasks.tests.test_run_survives import sleepers
 from tasks.tests.world import PRICE, bash, commit_files, finish
@@ -68,6 +69,15 @@ def test_a_question_about_a_strangers_code_is_answered_with_its_lines(stranger: 
     lines = (stranger / "h11" / "_events.py").read_text().splitlines()
     number = next(at for at, line in enumerate(lines, 1) if "class ConnectionClosed" in line)
     assert f"h11/_events.py:{number}" in done.stdout
+
+
+def test_tasks_of_others_are_left_to_their_workers(stranger: Path, mallory: User) -> None:
+    other = make_task(owner=mallory, priority=Priority.URGENT)
+    asked = ("--type", "ask", "Where is `ConnectionClosed` defined?")
+    done = runtask_on(stranger, *asked, SWEEP_SECONDS="0.02")
+    assert done.returncode == 0, done.stdout + done.stderr
+    other.refresh_from_db()
+    assert (other.status, other.generation) == (Status.PENDING, 0)
 
 
 @pytest.fixture(params=["openai", "anthropic"])
@@ -151,3 +161,12 @@ def test_the_exit_status_tells_the_outcome(alice: Any) -> None:
     unproven = make_task(owner=alice, status="completed", outcome="done")
     unproven.checks.create(phase="after", command="pytest", verdict="failed")
     assert runtask.exit_status(unproven) == 4
+
+
+@pytest.mark.parametrize(("status", "code"), [("failed", 1), ("cancelled", 130)])
+def test_a_run_that_came_to_no_end_is_not_called_unproven(
+    alice: User, status: str, code: int
+) -> None:
+    task = make_task(owner=alice, status=status)
+    task.checks.create(phase="after", command="pytest", verdict="failed")
+    assert runtask.exit_status(task) == code

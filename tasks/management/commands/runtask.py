@@ -30,8 +30,8 @@ from tasks.runner import prove_sandbox
 from tasks.worker import Worker
 
 LOCAL_USER = "local"
-EXITS = {Status.COMPLETED: 0, Status.FAILED: 1, Status.CANCELLED: 130}
-BLOCKED, UNPROVEN = 3, 4
+EXITS = {Status.FAILED: 1, Status.CANCELLED: 130}
+DONE, BLOCKED, UNPROVEN = 0, 3, 4
 SIGNS = {"passed": "✔", "failed": "✖", "not_run": "◌"}
 POLL_SECONDS = 0.15
 
@@ -135,9 +135,9 @@ def find_repository(owner: User, given: str) -> Repository:
 
 def follow(task: Task, out: Any, *, is_terminal: bool) -> None:
     """Work on the task here and print its log until it has ended; Ctrl-C cancels it."""
-    worker = Worker(slots=1)
+    worker = Worker(slots=1, only=task.pk)
     worker.start()
-    threading.Thread(target=worker.serve, kwargs={"only": task.pk}, daemon=True).start()
+    threading.Thread(target=worker.serve, daemon=True).start()
     cancelled = threading.Event()
     signal.signal(signal.SIGINT, lambda *_: cancelled.set())
     signal.signal(signal.SIGTERM, lambda *_: cancelled.set())
@@ -225,11 +225,13 @@ def _coloured(diff: str, out: Any) -> str:
 
 
 def exit_status(task: Task) -> int:
-    if task.status == Status.COMPLETED and task.outcome == "blocked":
+    if task.status != Status.COMPLETED:
+        return EXITS[Status(task.status)]
+    if task.outcome == "blocked":
         return BLOCKED
     newest = task.checks.filter(phase=Check.Phase.AFTER).order_by("-round").first()
     if newest is not None:
         after = task.checks.filter(phase=Check.Phase.AFTER, round=newest.round)
         if after.filter(verdict=Check.Verdict.FAILED).exists():
             return UNPROVEN
-    return EXITS[Status(task.status)]
+    return DONE
