@@ -158,6 +158,21 @@ def credential_of(repository: Repository) -> git.Credential | None:
     return git.Credential(username, secret)
 
 
+def rotate_credentials() -> int:
+    """Seal every credential again under the newest encryption key; return how many changed.
+
+    A row at a time, and only if it is still what was read: one replaced meanwhile stays replaced.
+    """
+    changed = 0
+    for repository in Repository.objects.exclude(sealed_credential="").iterator():
+        old = repository.sealed_credential
+        new = fields.reseal(old, context=_context(repository))
+        if new != old:
+            rows = Repository.objects.filter(pk=repository.pk, sealed_credential=old)
+            changed += rows.update(sealed_credential=new)
+    return changed
+
+
 def remote_of(repository: Repository) -> git.Remote:
     """Return how to reach a repository now, its address resolved and checked again.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-from django.core.management import call_command
 from django.test import Client
 
 from accounts.models import User
@@ -62,9 +60,3 @@ def test_a_stranger_removes_nothing(page: Client, alice: User, mallory: User) ->
     assert "WXYZ" not in page.get("/models/").content.decode()
     assert page.post(f"/models/keys/{key.pk}/remove/").status_code == 404
     assert ProviderKey.objects.filter(pk=key.pk).exists()
-
-
-def test_rotatekeys_says_how_many(alice: User, capsys: pytest.CaptureFixture[str]) -> None:
-    keys.add(user=alice, provider="openai", plain=PLAIN)
-    call_command("rotatekeys")
-    assert "0 keys" in capsys.readouterr().out

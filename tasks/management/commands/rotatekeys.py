@@ -1,0 +1,21 @@
+"""``manage.py rotatekeys``: seal what is stored again under the newest encryption key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from aimodels import keys
+from repositories import connect
+
+
+class Command(BaseCommand):
+    help = (
+        "Seal provider keys and repositories' credentials under the first of FIELD_ENCRYPTION_KEYS."
+    )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        self.stdout.write(
+            f"{keys.rotate()} keys and {connect.rotate_credentials()} credentials sealed anew."
+        )
