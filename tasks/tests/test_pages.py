@@ -420,3 +420,14 @@ def make_store(store: Path, work: Path) -> tuple[str, str]:
         commits.append(run_git(work, "rev-parse", "HEAD").strip())
     run_git(work, "clone", "-q", "--bare", str(work), str(store))
     return commits[0], commits[1]
+
+
+def test_refusals_are_pages_of_ours(page: Client, alice: User, mallory: User, victor: User) -> None:
+    page.force_login(mallory)
+    missing = page.get(f"/tasks/{running_task(alice).pk}/")
+    assert missing.status_code == 404
+    assert "There is nothing here" in missing.content.decode()
+    page.force_login(victor)
+    refused = page.get("/tasks/new/")
+    assert refused.status_code == 403
+    assert "You may look, not act" in refused.content.decode()

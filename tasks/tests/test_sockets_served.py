@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from django.db import connection
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
+from websockets.sync.connection import Connection
 
 from accounts import tokens
 from accounts.models import User
@@ -56,7 +57,7 @@ def write_events(task: Task, done: threading.Event) -> None:
         connection.close()
 
 
-def numbers_until_cut(socket: ClientConnection, most: int) -> Iterator[int]:
+def numbers_until_cut(socket: Connection, most: int) -> Iterator[int]:
     """Give the numbers of at most so many messages; the cut comes in the middle of the rest."""
     for _ in range(most):
         message = json.loads(socket.recv(timeout=30))
