@@ -327,6 +327,10 @@ SANDBOX_FILE_BYTES = env.int("SANDBOX_FILE_BYTES", default=256 * 1024**2)
 SANDBOX_DISK_BYTES = env.int("SANDBOX_DISK_BYTES", default=1024**3)
 SANDBOX_OUTPUT_BYTES = env.int("SANDBOX_OUTPUT_BYTES", default=64 * 1024**2)
 SANDBOX_TMP_BYTES = env.int("SANDBOX_TMP_BYTES", default=256 * 1024**2)
+# What a run may move through the proxy to its repository's listed hosts; there is no other network.
+SANDBOX_NETWORK_BYTES = env.int("SANDBOX_NETWORK_BYTES", default=2 * 1024**3)
+SANDBOX_NETWORK_CONNECTIONS = env.int("SANDBOX_NETWORK_CONNECTIONS", default=64)
+SANDBOX_NETWORK_SECONDS = env.float("SANDBOX_NETWORK_SECONDS", default=900)
 
 # --- Ways up: names that lower layers may call by (house-style, section 3) ----------------------
 UPCALLS: dict[str, str] = {

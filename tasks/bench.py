@@ -19,6 +19,7 @@ from tasks.events import Event
 from tasks.journal import RunJournal
 from tasks.models import Check, Task
 from tasks.sandbox.base import Sandbox
+from tasks.sandbox.proxy import Verdict
 from tasks.workspace import RunWorkspace
 
 STREAM_SECONDS = 0.3
@@ -37,6 +38,7 @@ class RunBench:
         self.workspace = workspace
         self._journal = journal
         journal.on_answer = self.flush
+        workspace.report = self._log_network
         self._began = time.monotonic()
         self._text = ""
         self._flushed = 0.0
@@ -148,6 +150,9 @@ class RunBench:
     def log(self, message: str, *, level: str = "info", data: dict[str, Any] | None = None) -> None:
         if not self._journal.is_replaying:
             self._append(Event("log.written", message, level, data or {}))
+
+    def _log_network(self, verdict: Verdict) -> None:
+        self.log(f"Network: {verdict}", level="info" if verdict.is_allowed else "warning")
 
     def stream(self, text: str) -> None:
         """Gather the model's text and write what came, at most once in STREAM_SECONDS."""

@@ -63,6 +63,12 @@ class SetupFailed(RunFailed):
     code = "setup_failed"
 
 
+class NetworkListBad(RunFailed):
+    """The repository's network list cannot be used."""
+
+    code = "network_list_bad"
+
+
 class CapReached(RunFailed):
     """The task has spent the most it may."""
 

@@ -147,7 +147,10 @@ def _work(task: Task) -> str:
     journal = RunJournal(task, Money(task.model, task.cap_microcredits, reach.is_own_key))
     start = setup.find_start(task, journal)
     workspace = RunWorkspace(
-        Claim(task.pk, task.generation), start.origin, is_read_only=task.type not in CHANGING
+        Claim(task.pk, task.generation),
+        start.origin,
+        is_read_only=task.type not in CHANGING,
+        hosts=task.repository.network_allow_list if task.repository else (),
     )
     workspace.head = task.head_commit or start.origin.commit
     journal.head = start.origin.commit

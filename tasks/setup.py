@@ -144,12 +144,12 @@ def assignment(task: Task, bench: RunBench, start: Start) -> Assignment:
         target_branch=task.target_branch,
         parameters=task.parameters,
         files=task.files,
-        brief=_brief(bench, start),
+        brief=_brief(task, bench, start),
         review=start.review,
     )
 
 
-def _brief(bench: RunBench, start: Start) -> str:
+def _brief(task: Task, bench: RunBench, start: Start) -> str:
     """Return what a newcomer needs: the house rules of the repository and a map of its tree."""
     store, commit = bench.workspace.store, start.origin.commit
     parts = []
@@ -159,6 +159,8 @@ def _brief(bench: RunBench, start: Start) -> str:
             parts.append(f"## {name}\n{content.decode('utf-8', 'replace')[:BRIEF_CHARACTERS]}")
     entries = [entry.path for entry in git.list_tree(store, commit)]
     listed = "\n".join(entries[:MAP_ENTRIES])
+    if hosts := task.repository.network_allow_list if task.repository else []:
+        parts.append(f"## Network\nReached over https through $HTTPS_PROXY: {', '.join(hosts)}")
     more = f"\n… and {len(entries) - MAP_ENTRIES} more" if len(entries) > MAP_ENTRIES else ""
     parts.append(f"## Files\n{listed}{more}")
     return "\n\n".join(parts)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self, TypeVar
@@ -18,6 +18,7 @@ from django.conf import settings
 from asynccoder.lib import storable
 from repositories import git
 from repositories.errors import as_failed_run
+from tasks.egress import Egress
 from tasks.errors import CheckpointRefused, SandboxBroke, SandboxMissing, WorkspaceLost
 from tasks.journal import Checkpoint
 from tasks.lease import Claim
@@ -32,6 +33,7 @@ from tasks.sandbox.base import (
 )
 from tasks.sandbox.bubblewrap import Bubblewrap
 from tasks.sandbox.ownership import prepare_owned, remove_tree, sandbox_ids
+from tasks.sandbox.proxy import Verdict
 from tasks.sandbox.toolchain import Toolchain
 
 logger = logging.getLogger(__name__)
@@ -99,9 +101,16 @@ class KeptSandbox:
     Implements ``tasks.sandbox.base.Sandbox``.
     """
 
-    def __init__(self, make: Callable[[], Sandbox], reset: Callable[[Sandbox], None]) -> None:
+    def __init__(
+        self,
+        make: Callable[[], Sandbox],
+        reset: Callable[[Sandbox], None],
+        after: Callable[[], None],
+    ) -> None:
         self._make = make
         self._reset = reset
+        self._after = after
+        """Called after each command."""
         self._losses = 0
         self._inner: Sandbox | None = None
 
@@ -132,11 +141,13 @@ class KeptSandbox:
         """Run a command; the death of the sandbox becomes a failed command that says so."""
         command = replace(command, env={**QUIET_TOOLS, **command.env})
         try:
-            return self._open_one.run(command, on_output=on_output)
+            result = self._open_one.run(command, on_output=on_output)
         except SandboxLost as error:
             self._replace(error)
             notice = f"{error} The workspace is back where it was before this command.\n"
-            return CommandResult(137, notice.encode(), stopped="memory", total_bytes=len(notice))
+            result = CommandResult(137, notice.encode(), stopped="memory", total_bytes=len(notice))
+        self._after()
+        return result
 
     def read(self, path: str, *, limit: int = 10 * 1024**2) -> bytes:
         return self._retry(lambda sandbox: sandbox.read(path, limit=limit))
@@ -166,7 +177,10 @@ class KeptSandbox:
 class RunWorkspace:
     """The workspace of one attempt of one run."""
 
-    def __init__(self, claimed: Claim, origin: Origin, *, is_read_only: bool) -> None:
+    def __init__(
+        self, claimed: Claim, origin: Origin, *, is_read_only: bool, hosts: Sequence[str] = ()
+    ) -> None:
+        """``hosts`` is the repository's network list. Raises NetworkListBad."""
         task_id = self.task_id = claimed.task_id
         self.generation = claimed.generation
         self.folder = task_folder(task_id)
@@ -175,7 +189,11 @@ class RunWorkspace:
         self.is_read_only = is_read_only
         self.head = origin.commit
         """The newest checkpoint; a new sandbox is brought to it."""
-        self.sandbox = KeptSandbox(self._make_sandbox, self._restore)
+        self.egress = Egress(hosts)
+        self.report: Callable[[Verdict], None] = lambda _verdict: None
+        """Told of each host that a command was let through to, or refused."""
+        self._proxy: Path | None = None
+        self.sandbox = KeptSandbox(self._make_sandbox, self._restore, self._tell)
 
     def prepare(self) -> None:
         """Make the store (kept over attempts) and forget the scratch folders of lost attempts."""
@@ -183,10 +201,16 @@ class RunWorkspace:
         if not self.store.exists():
             git.create_store(self.store, self.origin.mirror)
         drop_layers(self.task_id, up_to=self.generation)
+        self._proxy = self.egress.open(self.folder / f"layers-{self.generation}-network")
 
     def close(self) -> None:
         self.sandbox.__exit__(None, None, None)
+        self.egress.close()
         drop_layers(self.task_id, up_to=self.generation)
+
+    def _tell(self) -> None:
+        for verdict in self.egress.news():
+            self.report(verdict)
 
     def _make_sandbox(self) -> Sandbox:
         with as_failed_run():
@@ -204,6 +228,7 @@ class RunWorkspace:
             work=None if self.is_read_only else work,
             read_only=self.is_read_only,
             read_only_paths=git.borrowed_from(self.store),
+            proxy=self._proxy,
         )
         toolchain = Toolchain.of_platform(private=[Path(settings.VAR_DIR)])
         return Bubblewrap(workspace, limits_from_settings(), toolchain=toolchain)

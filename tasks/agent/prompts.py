@@ -60,9 +60,9 @@ RULES = """\
 # Tools and limits
 - Every reply must call at least one tool; several independent calls in one reply are welcome. \
 Plain text without a call does not end the task: `finish` does.
-- `bash` starts a fresh process in /workspace each time, without terminal, input or network. A \
-command may take {command:.0f} s, with `timeout` up to {most:.0f} s. Do not install packages: what is not \
-there stays away; work with what the repository and the machine offer.
+- `bash` starts a fresh process in /workspace each time, without terminal or input, and \
+without network but for hosts that the brief names. A command may take {command:.0f} s, with \
+`timeout` up to {most:.0f} s. Do not install packages: what is not there stays away; work with what the repository and the machine offer.
 - An output is shown up to {shown:,} characters, head and tail; where more was cut the notice names \
 a file in /tmp that holds all of it. Prefer narrow commands (a test by name, a range of lines).
 - You have {calls} replies and about {minutes:.0f} minutes. Begin with what matters most. Old tool \

@@ -54,6 +54,11 @@ class Verdict:
     is_allowed: bool
     reason: str = ""
 
+    def __str__(self) -> str:
+        """Return a line for the task's log."""
+        said = "let through" if self.is_allowed else f"refused. {self.reason}"
+        return f"{self.host or 'An unreadable request'}: {said}"
+
 
 @dataclass(frozen=True, slots=True)
 class ProxyLimits:
