@@ -75,9 +75,10 @@ def _production() -> Iterator[CheckMessage]:
     if "*" in settings.ALLOWED_HOSTS:
         yield Error("ALLOWED_HOSTS must name hosts, not '*'.", id="asynccoder.E011")
     if set(settings.ALLOWED_HOSTS) <= LOCAL:
+        # No error: so it is before the first settings are made, as in a first "compose up".
         message = "ALLOWED_HOSTS names this machine only."
         hint = "Set ALLOWED_HOSTS and PUBLIC_URL to where people reach the instance."
-        yield Error(message, hint=hint, id="asynccoder.E012")
+        yield Warning(message, hint=hint, id="asynccoder.W012")
     if not settings.RATELIMIT_ENABLE:
         yield Error("Rate limits are off.", id="asynccoder.E013")
     if not settings.IS_HTTPS:

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from asynccoder.checks import check_instance, check_production
+from asynccoder.tests.processes import ROOT, process_environment
 
 
 def ids(messages: list[Any]) -> list[str]:
@@ -56,7 +60,7 @@ def test_a_rate_that_is_none_is_an_error(settings: Any, change: dict[str, Any]) 
     [
         ("DEBUG", True, "E010"),
         ("ALLOWED_HOSTS", ["*"], "E011"),
-        ("ALLOWED_HOSTS", ["localhost", "127.0.0.1"], "E012"),
+        ("ALLOWED_HOSTS", ["localhost", "127.0.0.1"], "W012"),
         ("RATELIMIT_ENABLE", False, "E013"),
         ("IS_HTTPS", False, "W014"),
     ],
@@ -68,3 +72,15 @@ def test_what_is_dangerous_in_public_is_refused_there_only(
     assert ids(check_production(None)) == [expected]
     settings.ENVIRONMENT = "development"
     assert check_production(None) == []
+
+
+@pytest.mark.parametrize(("values", "status"), [({}, 0), ({"DEBUG": "true"}, 1)])
+def test_what_compose_yaml_sets_is_enough_to_start(
+    values: dict[str, str], status: int, tmp_path: Path
+) -> None:
+    environment = process_environment() | {"ENVIRONMENT": "production", "VAR_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "manage.py", "check"], cwd=ROOT, env=environment | values,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == status, done.stderr
