@@ -35,7 +35,9 @@ def sandbox(place: Place) -> Iterator[Bubblewrap]:
 @pytest.fixture(autouse=True)
 def _sandbox_goes_on(sandbox: Bubblewrap) -> Iterator[None]:
     yield
-    cleaned = "rm -rf /workspace/* /tmp/* /dev/shm/* /home/agent/*; echo ok"
+    # The toolchain, where the project itself lies under /tmp, is mounted there and stays.
+    places = "/workspace/* /tmp/* /dev/shm/* /home/agent/*"
+    cleaned = f"rm -rf --one-file-system {places} 2>/dev/null; echo ok"
     assert sandbox.run(shell(cleaned)).output == b"ok\n"
 
 
@@ -265,7 +267,7 @@ def test_a_sandbox_that_cannot_be_watched_is_ended(tmp_path: Path) -> None:
 )
 def test_memory_backed_folders_are_sized(sandbox: Bubblewrap, folder: str, most: int) -> None:
     script = (
-        f"cd {folder}; for i in 1 2 3; do head -c 25M /dev/zero > f$i; done; du -sm . | cut -f1"
+        f"cd {folder}; for i in 1 2 3; do head -c 25M /dev/zero > f$i; done; du -smx . | cut -f1"
     )
     result = sandbox.run(shell(script))
     assert "No space left on device" in result.text
