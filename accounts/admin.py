@@ -14,6 +14,7 @@ from django.utils import timezone
 from accounts import tokens
 from accounts.models import AccessKey, FeedEvent, RefreshToken, TokenFamily, User
 from asynccoder.lib import upcalls
+from asynccoder.lib.admin import ReadOnly
 
 if TYPE_CHECKING:
     # Django's own classes are generic for the type checker only.
@@ -94,21 +95,8 @@ class UserAdmin(UserAdminBase):
         self.message_user(request, f"The tokens of {len(queryset)} accounts are ended.")
 
 
-class ReadOnly(AnyAdminBase):
-    """Rows that only the platform writes."""
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-
 @admin.register(FeedEvent)
-class FeedEventAdmin(ReadOnly):
+class FeedEventAdmin(ReadOnly, AnyAdminBase):
     list_display = ["created_at", "user", "sequence", "event"]
     list_filter = ["event", "created_at"]
     list_select_related = ["user"]
@@ -116,7 +104,7 @@ class FeedEventAdmin(ReadOnly):
 
 
 @admin.register(TokenFamily)
-class TokenFamilyAdmin(ReadOnly):
+class TokenFamilyAdmin(ReadOnly, AnyAdminBase):
     list_display = ["user", "created_at", "address", "user_agent", "expires_at", "revoked_at"]
     list_filter = ["revoked_at", "created_at"]
     list_select_related = ["user"]
@@ -131,7 +119,7 @@ class TokenFamilyAdmin(ReadOnly):
 
 
 @admin.register(RefreshToken)
-class RefreshTokenAdmin(ReadOnly):
+class RefreshTokenAdmin(ReadOnly, AnyAdminBase):
     list_display = ["family", "created_at", "used_at"]
     list_filter = ["created_at"]
     list_select_related = ["family"]

@@ -7,21 +7,9 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 
+from asynccoder.lib.admin import ReadOnly
 from billing.ledger import as_credits
 from billing.models import CreditAccount, CreditHold, LedgerEntry, SubscriptionPlan
-
-
-class ReadOnly:
-    """What the ledger's verbs alone may change."""
-
-    def has_add_permission(self, request: HttpRequest, *args: Any) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, *args: Any) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, *args: Any) -> bool:
-        return False
 
 
 class HoldInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg] # not generic at run time

@@ -329,6 +329,11 @@ def _announce(account: CreditAccount, change: int) -> None:
     )
 
 
+def whole_credits(microcredits: int) -> int:
+    """Return credits as a task shows them: rounded up to whole ones (contract, section 7)."""
+    return -(-microcredits // MICROCREDITS)
+
+
 def as_credits(microcredits: int) -> float | int:
     """Return whole or decimal credits for showing; never for counting with."""
     whole, rest = divmod(microcredits, MICROCREDITS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet, URLField
@@ -11,6 +11,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 
 from accounts.models import User
+from asynccoder.lib.admin import ReadOnly
 from asynccoder.lib.errors import AppError
 from billing.ledger import as_credits
 from tasks import lifecycle
@@ -27,19 +28,6 @@ from tasks.models import (
 )
 
 INLINE_ROWS = 100
-
-
-class ReadOnly:
-    """What only the engine writes."""
-
-    def has_add_permission(self, request: HttpRequest, *args: Any) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, *args: Any) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, *args: Any) -> bool:
-        return False
 
 
 class CheckInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg] # not generic at run time

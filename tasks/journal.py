@@ -29,6 +29,7 @@ from tasks.agent.errors import OutOfBudget
 from tasks.agent.ports import ToolResult
 from tasks.errors import InternalFault, LeaseLost
 from tasks.events import Event
+from tasks.lease import hold_reference
 from tasks.models import Artifact, Step, Task
 
 INPUT_CHARACTERS = 100_000
@@ -313,7 +314,7 @@ class RunJournal:
             )
             if charged:
                 ledger.charge(
-                    hold_reference=f"task:{self.task.pk}",
+                    hold_reference=hold_reference(self.task.pk),
                     microcredits=charged,
                     reference=call_reference(step),
                     description=f"{self.task.title} · step {step.ordinal} · {self.money.model}"[
@@ -348,7 +349,7 @@ class RunJournal:
         charged = Task.objects.values_list("charged_microcredits", flat=True).get(pk=self.task.pk)
         try:
             ledger.reserve(
-                hold_reference=f"task:{self.task.pk}",
+                hold_reference=hold_reference(self.task.pk),
                 microcredits=microcredits,
                 cap_microcredits=self.money.cap_microcredits,
                 charged_microcredits=charged,
@@ -361,7 +362,7 @@ class RunJournal:
 
 def call_reference(step: Step) -> str:
     """Return the ledger reference of a model call: unique, so it is charged once."""
-    return f"task:{step.task_id}:call:{step.ordinal}"
+    return f"{hold_reference(step.task_id)}:call:{step.ordinal}"
 
 
 def digest_of(*parts: str) -> str:

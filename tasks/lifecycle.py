@@ -182,7 +182,7 @@ def _refuse_repository(owner: User, request: TaskRequest, repository: Repository
 def _cap(request: TaskRequest) -> int:
     """Return the most the task may spend, in microcredits: the default, or less if asked for."""
     credits = Decimal(settings.AGENT_CAP_USD) / Decimal(settings.CREDIT_USD)
-    most = int(credits * 1_000_000)
+    most = int(credits * ledger.MICROCREDITS)
     if request.cap_microcredits is None:
         return most
     if request.cap_microcredits <= 0:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks.api.serializers import LABELS, whole_credits
+from billing.ledger import whole_credits
+from tasks.api.serializers import LABELS
 
 SAME_NAME = (
     "id",

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import Any
 
 from rest_framework import serializers
 
 from asynccoder.api.dialects import Foreign
-from billing.ledger import MICROCREDITS
+from billing.ledger import whole_credits
 from tasks.models import Check, Priority, Status, Task, TaskLog, TaskResult, TaskType
 
 PARAMETERS_BYTES = 64 * 1024
 IDEMPOTENCY_KEY = r"^[\x21-\x7e]{1,200}$"
 LABELS = {priority.value: priority.label for priority in Priority}
 VALUES = {priority.label: priority.value for priority in Priority}
-
-
-def whole_credits(microcredits: int) -> int:
-    """Return credits as a task shows them: rounded up to whole ones."""
-    return math.ceil(microcredits / MICROCREDITS)
 
 
 class WholeCredits(serializers.Field[int, int, int, Any]):
