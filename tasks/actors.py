@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 
 import dramatiq
+import redis
 from django.conf import settings
 from dramatiq.brokers.redis import RedisBroker
 
@@ -37,5 +38,5 @@ def ring(hint: str) -> None:
     """Ring the doorbell. A broker that is away costs only time: the sweeper finds the task."""
     try:
         run_due.send(hint)
-    except dramatiq.errors.ConnectionError as error:
+    except (dramatiq.errors.BrokerConnectionError, redis.RedisError) as error:
         logger.warning("doorbell not rung: %s", type(error).__name__)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import itertools
 import json
 import logging
 import os
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 PR_SET_PDEATHSIG = 1
 MESSAGE_BYTES = 4096
+ANSWER_SECONDS = 30.0
 
 
 def die_with_parent(parent: int) -> None:
@@ -42,7 +44,8 @@ class ForkServer:
         self._run = run
         self._futures: dict[int, Future[int]] = {}
         self._lock = threading.Lock()
-        self._spawned: Future[tuple[int, Future[int]]] | None = None
+        self._orders = itertools.count()
+        self._ordered: dict[int, Future[tuple[int, Future[int]]]] = {}
         self.pid = 0
 
     def start(self) -> None:
@@ -61,12 +64,19 @@ class ForkServer:
     def spawn(self, task_id: str, generation: int) -> tuple[int, Future[int]]:
         """Start a run; return its process id and a future of its wait status.
 
-        Raises ChildProcessError when the server is gone.
+        Raises ChildProcessError when the server is gone or does not answer.
         """
-        with self._lock:
-            self._spawned = Future()
-            self._send({"do": "run", "task_id": task_id, "generation": generation})
-            return self._spawned.result(timeout=30)
+        order, spawned = next(self._orders), Future[tuple[int, Future[int]]]()
+        self._ordered[order] = spawned
+        try:
+            with self._lock:
+                run = {"do": "run", "order": order, "task_id": task_id, "generation": generation}
+                self._send(run)
+            return spawned.result(timeout=ANSWER_SECONDS)
+        except TimeoutError as error:
+            raise ChildProcessError("the fork server does not answer") from error
+        finally:
+            self._ordered.pop(order, None)
 
     def kill(self, pid: int) -> None:
         """End a run's whole process group, if it is still there."""
@@ -93,14 +103,20 @@ class ForkServer:
                 break
             message = json.loads(packet)
             if "began" in message:
-                pid, ended = message["began"], Future[int]()
-                self._futures[pid] = ended
-                assert self._spawned is not None  # noqa: S101 - a child begins only when asked for
-                self._spawned.set_result((pid, ended))
+                self._began(message["order"], message["began"])
             else:
                 self._futures.pop(message["ended"]).set_result(message["status"])
-        for future in list(self._futures.values()):
+        # A closed end makes every later order fail at once.
+        self._socket.close()
+        for future in [*self._futures.values(), *self._ordered.values()]:
             future.set_exception(ChildProcessError("the fork server is gone"))
+
+    def _began(self, order: int, pid: int) -> None:
+        """Hand a child to whoever ordered it; nobody may be waiting for it any more."""
+        self._futures[pid] = ended = Future[int]()
+        spawned = self._ordered.pop(order, None)
+        if spawned is not None:
+            spawned.set_result((pid, ended))
 
 
 class _Server:
@@ -137,12 +153,12 @@ class _Server:
             return False
         message = json.loads(packet)
         if message["do"] == "run":
-            self._fork(message["task_id"], message["generation"])
+            self._fork(message["order"], message["task_id"], message["generation"])
         elif message["pid"] in self._children:
             _kill_group(message["pid"])
         return True
 
-    def _fork(self, task_id: str, generation: int) -> None:
+    def _fork(self, order: int, task_id: str, generation: int) -> None:
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
@@ -153,7 +169,7 @@ class _Server:
             os.setsid()
             _child(lambda: self._run(task_id, generation), parent)
         self._children.add(pid)
-        self._tell({"began": pid})
+        self._tell({"began": pid, "order": order})
 
     def _reap(self) -> None:
         for pid in list(self._children):

@@ -119,7 +119,7 @@ def _take_lease(task: Task, worker: str) -> bool:
             lease_owner=worker,
             generation=F("generation") + 1,
             lease_expires_at=Now() + timedelta(seconds=settings.LEASE_SECONDS),
-            deadline_at=Coalesce("deadline_at", Now() + _deadline()),
+            deadline_at=_deadline_of(task),
             started_at=Coalesce("started_at", Now()),
             run_after=None,
             event_sequence=F("event_sequence") + 1,
@@ -136,9 +136,18 @@ def _take_lease(task: Task, worker: str) -> bool:
     return True
 
 
-def _deadline() -> timedelta:
-    """Return when the sweeper ends a run: the engine's own limit and time to hand back."""
-    return timedelta(seconds=settings.AGENT_DEADLINE_SECONDS + 600)
+def _deadline_of(task: Task) -> Any:
+    """Return when a run ends that a worker takes now: the engine's own limit and time to hand back.
+
+    The time without a worker is not the run's. One that was parked keeps its deadline, which was
+    moved when it was parked, or it could be parked for ever.
+    """
+    whole = Now() + timedelta(seconds=settings.AGENT_DEADLINE_SECONDS + 600)
+    return whole if task.run_after is None else Coalesce("deadline_at", whole)
+
+
+def _wait_limit() -> timedelta:
+    return timedelta(seconds=settings.PARKED_MOST_SECONDS)
 
 
 def renew(*, worker: str, task_ids: Iterable[uuid.UUID]) -> int:
@@ -178,10 +187,11 @@ def park(claimed: Claim, *, seconds: float, reason: str) -> None:
             # Waiting does not use up the run's time, but a task that only waits ends, too.
             deadline_at=Least(
                 F("deadline_at") + timedelta(seconds=seconds),
-                F("started_at") + timedelta(seconds=settings.PARKED_MOST_SECONDS),
+                F("started_at") + _wait_limit(),
             ),
         )
         _free_place(owner_id)
+        _cancel_if_asked(Task.objects.get(pk=claimed.task_id))
 
 
 def take_back_expired() -> int:
@@ -201,6 +211,7 @@ def _drop_lease(rows: Any, task_id: uuid.UUID, *, is_lost: bool) -> bool:
         dropped = rows.update(
             lease_owner="",
             lease_expires_at=None,
+            deadline_at=Now() + _wait_limit(),
             lost_attempts=F("lost_attempts") + (1 if is_lost else 0),
             event_sequence=F("event_sequence") + 1,
         )
@@ -214,9 +225,15 @@ def _drop_lease(rows: Any, task_id: uuid.UUID, *, is_lost: bool) -> bool:
         events.record(task_id, events.Event("task.worker_lost", message, "warning"))
         if task.lost_attempts >= settings.LEASE_MAX_LOST:
             finish_unheld(task_id, Ending.failed(WorkerLost()))
-        elif task.cancel_requested_at:
-            finish_unheld(task_id, Ending(Status.CANCELLED))
+        else:
+            _cancel_if_asked(task)
     return True
+
+
+def _cancel_if_asked(task: Task) -> None:
+    """End a task that was just let go of, if its user has cancelled it meanwhile."""
+    if task.cancel_requested_at:
+        finish_unheld(task.pk, Ending(Status.CANCELLED))
 
 
 def cancelled_runs(worker: str) -> list[Claim]:
@@ -233,8 +250,12 @@ def overdue_runs(worker: str) -> list[Claim]:
 
 
 def end_overdue() -> int:
-    """Fail the runs that nobody holds and whose deadline has passed; return how many."""
+    """Fail the runs that nobody holds, can take or may wait for any longer; return how many.
+
+    One that is due is left to the next worker: there may have been none for days.
+    """
     overdue = Task.objects.claimable().filter(status=Status.RUNNING, deadline_at__lt=Now())
+    overdue = overdue.exclude(pk__in=due().order_by().values("pk"))
     ended = 0
     for task_id in list(overdue.values_list("pk", flat=True)):
         with suppress(TaskFinished):

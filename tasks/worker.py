@@ -131,6 +131,9 @@ class Worker:
             except DatabaseError as error:
                 logger.warning("the database did not answer: %s", type(error).__name__)
                 close_old_connections()
+            except Exception:
+                # Without this thread every lease of the worker would run out.
+                logger.exception("the watch goes on after a fault of ours")
 
     def _renew(self) -> None:
         heartbeat.beat(worker=self.name, slots=self._size, runs=len(self._runs))
@@ -185,6 +188,9 @@ class Worker:
                     threading.Thread(target=self.serve, name="swept", daemon=True).start()
             except DatabaseError as error:
                 logger.warning("the database did not answer: %s", type(error).__name__)
+            except Exception:
+                # One task that cannot be swept must not end the sweeping of all others.
+                logger.exception("the sweeper goes on after a fault of ours")
             finally:
                 close_old_connections()
             if self._stopping.wait(settings.SWEEP_SECONDS):
@@ -193,7 +199,7 @@ class Worker:
 
 def _give_up() -> NoReturn:
     """End this process: without its fork server it is of no use; its supervisor starts another."""
-    logger.exception("the fork server is gone")
+    logger.error("the fork server is gone")
     os._exit(1)
 
 

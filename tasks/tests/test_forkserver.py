@@ -13,6 +13,7 @@ from asynccoder.tests.processes import wait_for
 WORKER = """
 import os, sys, time
 from pathlib import Path
+from tasks import forkserver
 from tasks.forkserver import ForkServer
 
 folder = Path(sys.argv[1])
@@ -33,9 +34,14 @@ print("ready", flush=True)
 for line in sys.stdin:
     word, argument = line.split()
     if word == "run":
-        pid, ended = server.spawn(argument, 7)
+        try:
+            pid, last = server.spawn(argument, 7)
+        except ChildProcessError:
+            pid = -1
         print("pid", pid, flush=True)
-        last = ended
+    elif word == "wait":
+        forkserver.ANSWER_SECONDS = float(argument)
+        print("server", server.pid, flush=True)
     elif word == "kill":
         server.kill(int(argument))
     elif word == "status":
@@ -111,6 +117,24 @@ def test_killing_a_run_ends_its_group_and_no_other(tmp_path: Path) -> None:
         assert os.waitstatus_to_exitcode(talk.ask("status now")) == -signal.SIGKILL
         wait_for(lambda: not is_alive(child), what="the run's child ends")
         assert is_alive(pid_in(tmp_path / "other-run"))
+
+
+def test_an_answer_that_comes_too_late_is_not_taken_for_another(tmp_path: Path) -> None:
+    with Talk(tmp_path) as talk:
+        server = talk.ask("wait 0.5")
+        os.kill(server, signal.SIGSTOP)
+        assert talk.ask("run late") == -1
+        os.kill(server, signal.SIGCONT)
+        late = pid_in(tmp_path / "late-run")
+        assert talk.ask("wait 20") == server
+        assert talk.ask("run next") == pid_in(tmp_path / "next-run") != late
+
+
+def test_a_run_is_refused_at_once_when_the_fork_server_is_gone(tmp_path: Path) -> None:
+    with Talk(tmp_path) as talk:
+        os.kill(talk.ask("wait 20"), signal.SIGKILL)
+        assert talk.ask("run one") == -1
+        assert talk.ask("run two") == -1
 
 
 def test_nothing_is_left_after_kill_9_of_the_worker(tmp_path: Path) -> None:

@@ -9,11 +9,12 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.db.models import F
 from django.utils import timezone
 
 from accounts.models import User
 from billing import ledger
-from tasks import events, lease
+from tasks import events, lease, lifecycle
 from tasks.errors import LeaseLost, TaskFinished
 from tasks.events import Event
 from tasks.lease import Claim, Ending
@@ -155,7 +156,7 @@ def test_a_parked_run_sleeps_until_its_time_and_holds_no_place(alice: User) -> N
 def test_a_run_that_only_waits_ends_after_a_day(alice: User) -> None:
     task = make_task(owner=alice)
     for _ in range(3):
-        Task.objects.update(run_after=None)
+        Task.objects.update(run_after=timezone.now() - timedelta(seconds=1))
         lease.park(claim(), seconds=20 * 3600, reason="busy")
     task.refresh_from_db()
     assert task.deadline_at is not None
@@ -163,6 +164,43 @@ def test_a_run_that_only_waits_ends_after_a_day(alice: User) -> None:
     assert task.deadline_at - task.started_at == timedelta(days=1)
     assert lease.end_overdue() == 0
     Task.objects.update(deadline_at=timezone.now() - timedelta(seconds=1))
+    assert lease.end_overdue() == 1
+    task.refresh_from_db()
+    assert (task.status, task.error_code) == (Status.FAILED, "deadline_passed")
+
+
+def test_a_run_that_is_parked_after_its_cancellation_ends_at_once(alice: User) -> None:
+    task = make_task(owner=alice)
+    claimed = claim()
+    lifecycle.cancel_task(task, by=alice)
+    lease.park(claimed, seconds=3600, reason="busy")
+    task.refresh_from_db()
+    assert task.status == Status.CANCELLED
+    alice.refresh_from_db()
+    assert alice.running_tasks == 0
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_the_days_without_a_worker_are_not_the_runs(alice: User, is_lost: bool) -> None:
+    task = make_task(owner=alice)
+    claimed = claim()
+    if not is_lost:
+        assert lease.give_back(claimed, is_lost=False)
+    days = timedelta(days=3)
+    moments = ("started_at", "deadline_at", "lease_expires_at")
+    Task.objects.update(**{name: F(name) - days for name in moments})
+    lease.take_back_expired()
+    assert lease.end_overdue() == 0
+    assert claim("two") == Claim(task.pk, 2)
+    assert lease.overdue_runs("two") == []
+
+
+def test_a_run_that_nobody_may_take_ends_after_a_day(alice: User) -> None:
+    task = make_task(owner=alice, held=0)
+    lease.give_back(claim(), is_lost=True)
+    User.objects.update(is_active=False)
+    assert lease.end_overdue() == 0
+    Task.objects.update(deadline_at=F("deadline_at") - timedelta(days=1, seconds=1))
     assert lease.end_overdue() == 1
     task.refresh_from_db()
     assert (task.status, task.error_code) == (Status.FAILED, "deadline_passed")

@@ -9,7 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import dramatiq
 import pytest
+import redis
+from dramatiq.brokers.redis import RedisBroker
 
 from accounts.models import User
 from asynccoder.tests.processes import Process, StartProcess, running_redis, wait_for
@@ -17,7 +20,7 @@ from billing import ledger
 from billing.models import LedgerEntry
 from repositories import connect
 from tasks import actors, lifecycle
-from tasks.models import Status, Step, Task
+from tasks.models import Status, Step, Task, WorkerHeartbeat
 from tasks.tests.test_forkserver import is_alive
 from tasks.tests.world import World, bash, build_world, finish
 
@@ -205,6 +208,38 @@ def test_a_flushed_broker_loses_nothing(
         for task in tasks:
             world.finished(task)
             assert task.status == Status.COMPLETED
+
+
+def test_a_broker_that_takes_nothing_costs_nobody_their_task(
+    build: Callable[[Any], World], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = build(SCRIPT)
+    with running_redis(tmp_path / "own") as url, redis.Redis.from_url(url) as client:
+        broker = RedisBroker(  # type: ignore[no-untyped-call]  # its constructor has no annotations
+            url=url, namespace="full", middleware=[]
+        )
+        heard = dramatiq.actor(broker=broker, actor_name="full")(actors.run_due.fn)
+        monkeypatch.setattr(actors, "run_due", heard)
+        actors.ring("before")
+        assert client.llen("full:default") == 1
+        client.config_set("maxmemory", "1")
+        task = world.create()
+        assert client.llen("full:default") == 1
+        broker.client.close()
+    assert task.status == Status.PENDING
+
+
+def test_a_worker_without_its_fork_server_ends_and_takes_no_task_with_it(
+    build: Callable[[Any], World],
+) -> None:
+    world = build(SCRIPT)
+    worker = world.worker()
+    wait_for(lambda: WorkerHeartbeat.objects.exists(), seconds=40, what="the worker serves")
+    os.kill(runs_of(worker)[-1], signal.SIGKILL)
+    task = world.create()
+    world.finished(task)
+    assert_done(task)
+    assert task.generation <= 2
 
 
 @pytest.mark.parametrize("phase", ["model call", "command"])
