@@ -48,7 +48,11 @@ def priced(settings: Any) -> AIModel:
 
 
 def ask_for(repository: Repository | None, **values: Any) -> TaskRequest:
-    defaults = {"type": "debug", "prompt": "Fix the rounding.", "model": make_model()}
+    defaults: dict[str, Any] = {
+        "type": "debug",
+        "prompt": "Fix the rounding.",
+        "model": make_model(),
+    }
     return TaskRequest(repository=repository, **(defaults | values))
 
 
