@@ -21,6 +21,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +109,8 @@ class ForkServer:
                 self._futures.pop(message["ended"]).set_result(message["status"])
         # A closed end makes every later order fail at once.
         self._socket.close()
-        for future in [*self._futures.values(), *self._ordered.values()]:
+        waiting: list[Future[Any]] = [*self._futures.values(), *self._ordered.values()]
+        for future in waiting:
             future.set_exception(ChildProcessError("the fork server is gone"))
 
     def _began(self, order: int, pid: int) -> None:
