@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 from channels.testing import WebsocketCommunicator
+from django.db import connections
 from django.test import Client
 
 from accounts import feed, tokens
@@ -27,6 +28,13 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.services]
 
 def token_of(user: User) -> str:
     return str(tokens.begin(user, user_agent="", address=None).access)
+
+
+@pytest.fixture(autouse=True)
+async def _no_connection_is_left() -> AsyncIterator[None]:
+    """Close what the thread behind ``sync_to_async`` opened; PostgreSQL would keep it."""
+    yield
+    await sync_to_async(connections.close_all)()
 
 
 @asynccontextmanager
@@ -55,8 +63,7 @@ async def received(socket: WebsocketCommunicator, count: int) -> list[dict[str, 
 
 
 async def append(task: Task, kind: str = "log.written", **values: Any) -> int:
-    write = sync_to_async(events.append, thread_sensitive=False)
-    return await write(task.pk, Event(kind, **values))
+    return await sync_to_async(events.append)(task.pk, Event(kind, **values))
 
 
 # --- Who may listen ------------------------------------------------------------------------------
