@@ -8,6 +8,7 @@ from django.contrib import admin
 from django.http import HttpRequest
 
 from repositories.connect import disconnect_repository
+from repositories.forms import AdminForm
 from repositories.models import Repository, RepositoryAccess
 
 
@@ -19,6 +20,7 @@ class AccessInline(admin.TabularInline):  # type: ignore[type-arg] # no generic 
 
 @admin.register(Repository)
 class RepositoryAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # no generic at run time
+    form = AdminForm
     list_display = [
         "full_name", "owner", "kind", "default_branch", "is_active", "has_credential",
         "size_bytes", "synced_at", "sync_error",

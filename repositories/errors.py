@@ -20,6 +20,10 @@ class LocalPathRefused(RepositoryRefused):
     """Paths on this server can only be connected where the operator allows it."""
 
 
+class SettingRefused(AppError):
+    """The repository's setting cannot be kept."""
+
+
 class AlreadyConnected(Conflict):
     """You have connected a repository of this name already."""
 

@@ -13,8 +13,8 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from accounts.models import User
 from asynccoder.lib.errors import AppError
-from repositories import connect
-from repositories.forms import ConnectForm
+from repositories import connect, editing
+from repositories.forms import ConnectForm, SettingsForm
 from repositories.models import Repository
 
 MOST_ROWS = 200
@@ -63,13 +63,42 @@ def _connected(request: HttpRequest, form: ConnectForm) -> bool:
     return True
 
 
+@require_http_methods(["GET", "POST"])
+@login_required
+def change(request: HttpRequest, repository_id: uuid.UUID) -> HttpResponse:
+    """Show a repository's settings; on POST save them, or say what is wrong."""
+    user = _user(request)
+    visible = Repository.objects.visible_to(user).active()
+    repository = get_object_or_404(visible, pk=repository_id)
+    if not editing.may_edit(repository, user):
+        raise PermissionDenied
+    is_post = request.method == "POST"
+    form = SettingsForm(request.POST) if is_post else SettingsForm.showing(repository)
+    if is_post and form.is_valid() and _edited(request, repository, form):
+        return redirect("repositories:list")
+    context = {"form": form, "repository": repository, "section": "repositories"}
+    status = 422 if form.errors else 200
+    return render(request, "repositories/settings.html", context, status=status)
+
+
+def _edited(request: HttpRequest, repository: Repository, form: SettingsForm) -> bool:
+    try:
+        editing.edit_repository(repository, by=_user(request), **form.values())
+    except AppError as error:
+        field = error.details.get("field")
+        form.add_error(field if field in form.fields else None, error.message)
+        return False
+    messages.success(request, f"The settings of {repository.full_name} are saved.")
+    return True
+
+
 @require_POST
 @login_required
 def remove(request: HttpRequest, repository_id: uuid.UUID) -> HttpResponse:
     user = _user(request)
     visible = Repository.objects.visible_to(user).active()
     repository = get_object_or_404(visible, pk=repository_id)
-    if not user.can_work or not (user.is_admin or repository.owner_id == user.pk):
+    if not editing.may_edit(repository, user):
         raise PermissionDenied
     connect.disconnect_repository(repository)
     messages.success(request, f"{repository.full_name} is disconnected.")

@@ -33,6 +33,7 @@ class RepositorySerializer(serializers.ModelSerializer[Repository]):
             "has_credential",
             "setup_command",
             "check_commands",
+            "network_allow_list",
             "is_active",
             "size_bytes",
             "synced_at",
@@ -60,4 +61,19 @@ class ConnectSerializer(serializers.Serializer[Any]):
     username = serializers.CharField(max_length=200, required=False, default="", allow_blank=True)
     token = serializers.CharField(
         max_length=800, required=False, default="", allow_blank=True, write_only=True
+    )
+
+
+class EditSerializer(serializers.Serializer[Any]):
+    """What may be changed; a field that is left out stays as it is. PUT and PATCH alike."""
+
+    setup_command = serializers.CharField(required=False, allow_blank=True, max_length=1000)
+    check_commands = serializers.ListField(
+        child=serializers.CharField(max_length=1000), required=False, max_length=20
+    )
+    network_allow_list = serializers.ListField(
+        child=serializers.CharField(max_length=300),
+        required=False,
+        max_length=50,
+        help_text="Hosts that the sandbox may reach: host, .suffix or host:port.",
     )

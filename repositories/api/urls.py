@@ -8,7 +8,9 @@ from repositories.api.views import RepositoryViewSet
 
 _list = RepositoryViewSet.as_view({"get": "list", "post": "create"})
 _only_list = RepositoryViewSet.as_view({"get": "list"})
-_detail = RepositoryViewSet.as_view({"get": "retrieve", "delete": "destroy"})
+_detail = RepositoryViewSet.as_view(
+    {"get": "retrieve", "put": "edit", "patch": "edit", "delete": "destroy"}
+)
 _branches = RepositoryViewSet.as_view({"get": "branches"})
 
 v1: list[URLPattern] = [

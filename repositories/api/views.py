@@ -1,4 +1,4 @@
-"""Repositories over the API: list, connect, show, disconnect, branches."""
+"""Repositories over the API: list, connect, show, edit, disconnect, branches."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ from rest_framework.response import Response
 
 from accounts.models import User
 from asynccoder.lib.errors import NotAllowed
-from repositories import connect, git
-from repositories.api.serializers import ConnectSerializer, RepositorySerializer
+from repositories import connect, editing, git
+from repositories.api.serializers import (
+    ConnectSerializer,
+    EditSerializer,
+    RepositorySerializer,
+)
 from repositories.models import Repository
 
 
@@ -42,6 +46,14 @@ class RepositoryViewSet(
             default_branch=body.validated_data["default_branch"],
         )
         return Response(self.get_serializer(repository).data, status=status.HTTP_201_CREATED)
+
+    def edit(self, request: Request, pk: str) -> Response:
+        """Change its commands or its network list."""
+        repository = self.get_object()
+        body = EditSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        editing.edit_repository(repository, by=_user(request), **body.validated_data)
+        return Response(self.get_serializer(repository).data)
 
     def destroy(self, request: Request, pk: str) -> Response:
         repository = self.get_object()
