@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asynccoder.lib.errors import AppError, Conflict, RunFailed, TooLarge
+from asynccoder.lib.errors import Conflict, RunFailed, TooLarge
 
 
 class TaskFinished(Conflict):
@@ -21,20 +21,8 @@ class PromptTooLong(TooLarge):
     """The prompt is longer than the limit."""
 
 
-class ModelUnable(AppError):
-    """The model cannot do this type of task."""
-
-
-class PriceUnknown(AppError):
-    """The model has no known price, so its use cannot be paid for."""
-
-
 class LeaseLost(Exception):
     """Another worker has taken the run over; this one must stop and write nothing."""
-
-
-class RunCancelled(Exception):
-    """The user cancelled the task."""
 
 
 class RunParked(Exception):

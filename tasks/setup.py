@@ -101,7 +101,8 @@ def prepare_tree(task: Task, bench: RunBench) -> None:
     bench.workspace.sandbox.__enter__()
     if task.files and task.repository is not None and task.type in CHANGING:
         _place_files(task, bench)
-    if task.repository is not None and task.repository.setup_command:
+    # What a setup makes goes into the workspace, which the other types see read-only.
+    if task.repository is not None and task.repository.setup_command and task.type in CHANGING:
         _set_up(task.repository.setup_command, bench)
     if task.type in CHANGING and task.type != TaskType.DOCUMENTATION:
         bench.set_progress(10, "Running the checks as they are now")
@@ -125,7 +126,7 @@ def _place_files(task: Task, bench: RunBench) -> None:
 
 
 def _set_up(command: str, bench: RunBench) -> None:
-    """Run the setup in every new sandbox: what it makes is ignored by git and not kept."""
+    """Run the setup, at the start of every attempt: what git ignores of it is not kept."""
     result = bench.sandbox.run(Command(["bash", "-c", command], seconds=SETUP_SECONDS))
     if result.exit_code != 0:
         said = storable.text(result.text[-1000:])

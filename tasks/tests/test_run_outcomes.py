@@ -159,6 +159,20 @@ def test_a_failing_setup_says_which_command(build: Callable[..., World]) -> None
     assert "no such thing" in task.error_message
 
 
+def test_a_question_needs_no_setup_for_its_workspace_is_read_only(
+    build: Callable[..., World],
+) -> None:
+    world = build(
+        finish(answer="It prints hello (app.py:1).", citations=[{"path": "app.py", "line": 1}])
+    )
+    world.repository.setup_command = "touch made.txt"
+    world.repository.save()
+    task = run(world, type="ask", prompt="What does it print?")
+    assert (task.error_code, task.error_message) == ("", "")
+    task = world.finished(world.create())
+    assert "Setup done" in " ".join(task.log.values_list("message", flat=True))
+
+
 def test_a_repository_that_went_away_fails_the_task(build: Callable[..., World]) -> None:
     world = build([CHANGE, *finish()])
     task = world.create()
