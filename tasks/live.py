@@ -204,11 +204,13 @@ class Hub:
                 await pubsub.subscribe(bus.channel())
                 while True:
                     await self._hear(pubsub)
-        finally:
-            await client.aclose()
+        except (RedisError, OSError):
             if not self.is_degraded:
                 logger.warning("live notices are lost; the database is asked instead")
+            raise
+        finally:
             self.is_degraded = True
+            await client.aclose()
 
     async def _hear(self, pubsub: redis.client.PubSub) -> None:
         message = await pubsub.get_message(timeout=5)
