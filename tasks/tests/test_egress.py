@@ -12,7 +12,7 @@ from accounts.models import User
 from asynccoder.lib import outbound
 from asynccoder.tests.processes import Process
 from tasks import lease, runner
-from tasks.egress import MOST_TOLD, Egress, checked_address
+from tasks.egress import MOST_TOLD, Egress, checked_address, limits_from_settings
 from tasks.models import Status, Task
 from tasks.sandbox.proxy import Refused, Verdict
 from tasks.tests.network import PUBLIC, Server
@@ -144,3 +144,11 @@ def test_a_verdict_is_told_once_and_no_flood_of_them() -> None:
     assert len(egress.news()) == MOST_TOLD - 1
     egress._heard.put(Verdict("late.example", is_allowed=False))
     assert egress.news() == []
+
+
+def test_the_limits_are_the_settings(settings: Any) -> None:
+    settings.SANDBOX_NETWORK_BYTES = 1
+    settings.SANDBOX_NETWORK_CONNECTIONS = 2
+    settings.SANDBOX_NETWORK_SECONDS = 3.0
+    limits = limits_from_settings()
+    assert (limits.total, limits.connections, limits.connection_seconds) == (1, 2, 3.0)
