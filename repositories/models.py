@@ -24,6 +24,15 @@ class RepositoryQuerySet(models.QuerySet["Repository"]):
     def active(self) -> RepositoryQuerySet:
         return self.filter(is_active=True)
 
+    def workable_by(self, user: User) -> RepositoryQuerySet:
+        """Return the connected ones on which the user may start tasks now."""
+        if not user.is_authenticated or not user.can_work:
+            return self.none()
+        if user.is_admin:
+            return self.active()
+        access = RepositoryAccess.objects.filter(user=user, level=RepositoryAccess.Level.WRITE)
+        return self.active().filter(Q(owner=user) | Q(pk__in=access.values("repository")))
+
     def matching(self, text: str) -> RepositoryQuerySet:
         """Return those with the text in their name or description; all for no text."""
         text = text.strip()

@@ -57,6 +57,12 @@ class NetworkListBad(RunFailed):
     code = "network_list_bad"
 
 
+class RepositoryClosed(RunFailed):
+    """The repository was disconnected, or the task's owner may not work on it any more."""
+
+    code = "repository_closed"
+
+
 class CapReached(RunFailed):
     """The task has spent the most it may."""
 

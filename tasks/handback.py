@@ -8,8 +8,10 @@ import re
 from django.db import transaction
 from django.db.models.functions import Now
 
+from accounts.models import User
 from asynccoder.lib import redact, storable
 from repositories import connect, git
+from repositories.models import Repository
 from tasks.agent.ports import FileChange, Handback
 from tasks.bench import DIFF_BYTES, RunBench
 from tasks.lease import Claim
@@ -123,8 +125,14 @@ def _publish(task: Task, bench: RunBench, done: Handback) -> None:
 
 def _push(task: Task, bench: RunBench, commit: str, branch: str) -> str:
     """Push, or say why the branch is kept here; a branch that is there already is left alone."""
-    repository = task.repository
-    if repository is None or not connect.can_push(repository):
+    if task.repository is None:
+        return "Kept here: this repository takes no pushes. The patch can be downloaded."
+    # As it is now: during the run it may have been disconnected, or its owner's right withdrawn.
+    owner = User.objects.get(pk=task.owner_id)
+    repository = Repository.objects.workable_by(owner).filter(tasks=task).first()
+    if repository is None:
+        return "Kept here: the repository was disconnected, or may not be worked on any more."
+    if not connect.can_push(repository):
         return "Kept here: this repository takes no pushes. The patch can be downloaded."
     sensitive = git.sensitive_changes([file.path for file in bench.changed_files()])
     if sensitive:

@@ -21,7 +21,7 @@ from aimodels.providers.base import Usage
 from asynccoder.lib.errors import AppError, Conflict, NotAllowed, NotFound
 from billing import ledger
 from repositories import connect, git
-from repositories.models import Repository, RepositoryAccess
+from repositories.models import Repository
 from tasks import actors, events, lease
 from tasks.errors import IdempotencyConflict, PromptTooLong, TaskFinished, TaskStarted
 from tasks.events import Event
@@ -165,13 +165,7 @@ def _refuse_bad_files(request: TaskRequest) -> None:
 def _refuse_repository(owner: User, request: TaskRequest, repository: Repository) -> None:
     if not Repository.objects.visible_to(owner).active().filter(pk=repository.pk).exists():
         raise NotFound("There is no such repository.")
-    may_write = owner.is_admin or repository.owner_id == owner.pk
-    if (
-        not may_write
-        and not RepositoryAccess.objects.filter(
-            repository=repository, user=owner, level=RepositoryAccess.Level.WRITE
-        ).exists()
-    ):
+    if not Repository.objects.workable_by(owner).filter(pk=repository.pk).exists():
         raise NotAllowed("You may look at this repository, not start tasks on it.")
     for name in ("branch", "target_branch"):
         value = getattr(request, name)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from asynccoder.lib import storable
@@ -13,7 +13,7 @@ from repositories.errors import as_failed_run
 from repositories.models import Repository
 from tasks.agent.ports import Assignment, Review, ToolResult
 from tasks.bench import RunBench
-from tasks.errors import SetupFailed
+from tasks.errors import RepositoryClosed, SetupFailed
 from tasks.journal import RunJournal
 from tasks.models import CHANGING, Task, TaskType
 from tasks.sandbox.base import Command
@@ -26,28 +26,68 @@ MAP_ENTRIES = 300
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """What the repository's row said when the run began.
+
+    It is part of the prompt: a later change of it must not make a resumed run another one.
+    """
+
+    repository: str
+    branch: str
+    hosts: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Start:
     """Where a run starts and, for a review, what it compares."""
 
     origin: Origin
+    seen: Seen
     review: Review | None = None
 
 
 def find_start(task: Task, journal: RunJournal) -> Start:
-    """Return the start of a run; the commits are noted once and kept over every attempt."""
+    """Return the start of a run; what it is is noted once and kept over every attempt.
+
+    Raises RepositoryClosed, and what a fetch raises.
+    """
     if task.repository is None:
         mirror, bases = task_folder(task.pk) / "origin.git", task_folder(task.pk) / "bases"
-        noted = journal.note(name="start", effect=lambda: _new_origin(task, mirror))
+        noted = journal.note(name="start", effect=_noted(task, lambda: _new_origin(task, mirror)))
     else:
+        _refuse_closed(task)
         mirror = connect.mirror_path(task.repository)
         bases = connect.bases_path(task.repository)
-        noted = journal.note(name="start", effect=_from_mirror(task, task.repository))
-    commits = json.loads(noted)
+        noted = journal.note(name="start", effect=_noted(task, _from_mirror(task, task.repository)))
+    start = json.loads(noted)
+    commits, seen = start["commits"], Seen(**start["seen"])
     _remember_base(task, commits["base"])
     if task.type != TaskType.PR_REVIEW:
-        return Start(Origin(mirror, commits["base"], bases))
+        return Start(Origin(mirror, commits["base"], bases), seen)
     store = store_path(task.pk)
-    return Start(Origin(store, commits["head"], bases), _review(store, commits))
+    return Start(Origin(store, commits["head"], bases), seen, _review(store, commits))
+
+
+def _refuse_closed(task: Task) -> None:
+    """Raise RepositoryClosed when the owner may not work on the repository (any more)."""
+    if not Repository.objects.workable_by(task.owner).filter(tasks=task).exists():
+        raise RepositoryClosed
+
+
+def _noted(task: Task, find: Callable[[], dict[str, str]]) -> Callable[[], str]:
+    def effect() -> str:
+        commits = find()
+        return json.dumps({"commits": commits, "seen": asdict(_seen(task))})
+
+    return effect
+
+
+def _seen(task: Task) -> Seen:
+    repository = task.repository
+    if repository is None:
+        return Seen("a new project", task.branch or "main", ())
+    branch = task.branch or repository.default_branch
+    return Seen(repository.full_name, branch, repository.network_allow_list)
 
 
 def _remember_base(task: Task, commit: str) -> None:
@@ -55,22 +95,22 @@ def _remember_base(task: Task, commit: str) -> None:
     task.base_commit = commit
 
 
-def _new_origin(task: Task, mirror: Path) -> str:
+def _new_origin(task: Task, mirror: Path) -> dict[str, str]:
     """Make a repository of the request's own files, or an empty one."""
     files = {file["path"]: file["content"].encode() for file in task.files}
     mirror.parent.mkdir(parents=True, exist_ok=True)
-    return json.dumps({"base": git.create_origin(mirror, files)})
+    return {"base": git.create_origin(mirror, files)}
 
 
-def _from_mirror(task: Task, repository: Repository) -> Callable[[], str]:
-    def effect() -> str:
+def _from_mirror(task: Task, repository: Repository) -> Callable[[], dict[str, str]]:
+    def find() -> dict[str, str]:
         """Fetch, then name the commits that this run works on."""
         connect.sync_repository(repository)
         mirror = connect.mirror_path(repository)
         branch = task.branch or repository.default_branch
         head = connect.commit_of(repository, branch)
         if task.type != TaskType.PR_REVIEW:
-            return json.dumps({"base": head})
+            return {"base": head}
         store = store_path(task.pk)
         if not store.exists():
             store.parent.mkdir(parents=True, exist_ok=True)
@@ -78,11 +118,11 @@ def _from_mirror(task: Task, repository: Repository) -> Callable[[], str]:
         with as_failed_run():
             if task.patch:
                 patched = git.apply_patch_tree(store, head, task.patch)
-                return json.dumps({"base": head, "head": patched})
+                return {"base": head, "head": patched}
             target = connect.commit_of(repository, task.target_branch or repository.default_branch)
-            return json.dumps({"base": git.merge_base(mirror, target, head), "head": head})
+            return {"base": git.merge_base(mirror, target, head), "head": head}
 
-    return effect
+    return find
 
 
 def _review(store: Path, commits: dict[str, str]) -> Review:
@@ -140,17 +180,17 @@ def assignment(task: Task, bench: RunBench, start: Start) -> Assignment:
         task_id=str(task.pk),
         type=task.type,
         prompt=task.prompt,
-        repository=task.repository.full_name if task.repository else "a new project",
-        branch=task.branch or (task.repository.default_branch if task.repository else "main"),
+        repository=start.seen.repository,
+        branch=start.seen.branch,
         target_branch=task.target_branch,
         parameters=task.parameters,
         files=task.files,
-        brief=_brief(task, bench, start),
+        brief=_brief(bench, start),
         review=start.review,
     )
 
 
-def _brief(task: Task, bench: RunBench, start: Start) -> str:
+def _brief(bench: RunBench, start: Start) -> str:
     """Return what a newcomer needs: the house rules of the repository and a map of its tree."""
     store, commit = bench.workspace.store, start.origin.commit
     parts = []
@@ -160,7 +200,7 @@ def _brief(task: Task, bench: RunBench, start: Start) -> str:
             parts.append(f"## {name}\n{content.decode('utf-8', 'replace')[:BRIEF_CHARACTERS]}")
     entries = [entry.path for entry in git.list_tree(store, commit)]
     listed = "\n".join(entries[:MAP_ENTRIES])
-    if hosts := task.repository.network_allow_list if task.repository else []:
+    if hosts := start.seen.hosts:
         parts.append(f"## Network\nReached over https through $HTTPS_PROXY: {', '.join(hosts)}")
     more = f"\n… and {len(entries) - MAP_ENTRIES} more" if len(entries) > MAP_ENTRIES else ""
     parts.append(f"## Files\n{listed}{more}")
