@@ -166,21 +166,23 @@ async def _serve_task(socket: Socket, user: User) -> None:
         now = await _user(socket.scope, socket.token)
         return now is not None and bool(await database_sync_to_async(_may_see)(now, found.pk))
 
-    await socket.say(messages.encode(_connected(names["kind"], found)))
     socket.after = socket.after or 0
+    await socket.say(messages.encode(_connected(names["kind"], found, socket.after)))
     if found.is_finished and socket.after >= found.event_sequence:
         raise Closed(NORMAL)
     await _follow(socket, messages.task_topic(found.pk), may_listen)
 
 
-def _connected(kind: str, task: Task) -> dict[str, Any]:
+def _connected(kind: str, task: Task, after: int) -> dict[str, Any]:
+    """Return the greeting. Its ``sequence`` is where the client stands, not what there is."""
     return {
         "type": "connected",
         "task_id": str(task.pk),
         "message": f"Connected to {kind} updates",
         "status": task.status,
         "progress": task.progress,
-        "sequence": task.event_sequence,
+        "sequence": after,
+        "newest": task.event_sequence,
         "timestamp": messages.stamp(timezone.now()),
     }
 

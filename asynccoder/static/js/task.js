@@ -230,7 +230,7 @@ let detail = {};
 function heard(message) {
   lastEvent = Date.now();
   if (message.type === "connected") {
-    known = Math.max(known, message.sequence ?? 0);
+    known = Math.max(known, message.newest ?? 0);
     if (known > cursor) fetchRows();
     return;
   }
