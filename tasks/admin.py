@@ -27,8 +27,6 @@ from tasks.models import (
     WorkerHeartbeat,
 )
 
-INLINE_ROWS = 100
-
 
 class CheckInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg] # not generic at run time
     model = Check

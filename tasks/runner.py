@@ -16,6 +16,7 @@ from aimodels import access
 from aimodels.models import ProviderKind
 from aimodels.providers import connect
 from aimodels.providers.base import BadRequest, ProviderBusy, ProviderError, ProviderRefused
+from asynccoder.lib import logs
 from asynccoder.lib.errors import AppError, RunFailed, TryAgain
 from repositories import git
 from repositories.errors import failure
@@ -68,6 +69,7 @@ def prove_sandbox() -> None:
 
 def run_in_child(task_id: str, generation: int) -> None:
     """Run a claim in this freshly forked process (the fork server calls this)."""
+    logs.task_id.set(task_id)
     connections.close_all()
     run(Claim(uuid.UUID(task_id), generation))
 

@@ -21,13 +21,6 @@ class CanWork(BasePermission):
         return request.method in SAFE_METHODS or bool(getattr(request.user, "can_work", False))
 
 
-class IsAdmin(BasePermission):
-    """For routes that only administrators use."""
-
-    def has_permission(self, request: Request, view: APIView) -> bool:
-        return bool(getattr(request.user, "is_admin", False))
-
-
 class InScope(BasePermission):
     """An access key with scopes opens only the routes that need one of them.
 
