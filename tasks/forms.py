@@ -44,7 +44,7 @@ class TaskForm(forms.Form):
     repository = forms.ModelChoiceField(
         queryset=Repository.objects.none(),
         required=False,
-        empty_label="None (build something from nothing, or review a patch)",
+        empty_label="None (build or implement something from nothing)",
     )
     branch = forms.CharField(
         required=False,
