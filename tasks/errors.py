@@ -57,6 +57,12 @@ class NetworkListBad(RunFailed):
     code = "network_list_bad"
 
 
+class FileNotPlaced(RunFailed):
+    """A file of the request does not fit into the repository's tree."""
+
+    code = "file_not_placed"
+
+
 class RepositoryClosed(RunFailed):
     """The repository was disconnected, or the task's owner may not work on it any more."""
 

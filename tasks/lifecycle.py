@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
+from pathlib import PurePosixPath
 from typing import Any
 
 from django.conf import settings
@@ -160,6 +161,15 @@ def _refuse_bad_files(request: TaskRequest) -> None:
         size += len(file["content"].encode("utf-8", "surrogatepass"))
     if size > FILES_BYTES:
         raise PromptTooLong(f"The files have more than {FILES_BYTES:,} bytes.")
+    _refuse_overlap([file["path"] for file in request.files])
+
+
+def _refuse_overlap(paths: list[str]) -> None:
+    """Refuse a path that is given twice, or as a file and as a folder: one of them would be lost."""
+    folders = {str(folder) for path in paths for folder in PurePosixPath(path).parents}
+    twice = [path for path in paths if path in folders or paths.count(path) > 1]
+    if twice:
+        raise AppError(f"{twice[0]!r} is given twice.", details={"field": "files"})
 
 
 def _refuse_repository(owner: User, request: TaskRequest, repository: Repository) -> None:

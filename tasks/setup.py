@@ -13,7 +13,7 @@ from repositories.errors import as_failed_run
 from repositories.models import Repository
 from tasks.agent.ports import Assignment, Review, ToolResult
 from tasks.bench import RunBench
-from tasks.errors import RepositoryClosed, SetupFailed
+from tasks.errors import FileNotPlaced, RepositoryClosed, SetupFailed
 from tasks.journal import RunJournal
 from tasks.models import CHANGING, Task, TaskType
 from tasks.sandbox.base import Command
@@ -152,7 +152,11 @@ def prepare_tree(task: Task, bench: RunBench) -> None:
 def _place_files(task: Task, bench: RunBench) -> None:
     def effect() -> ToolResult:
         for file in task.files:
-            bench.sandbox.write(file["path"], file["content"].encode())
+            try:
+                bench.sandbox.write(file["path"], file["content"].encode())
+            except (OSError, ValueError) as error:
+                message = f"{file['path']} cannot be placed: the repository has something there."
+                raise FileNotPlaced(message) from error
         names = ", ".join(file["path"] for file in task.files)
         return ToolResult(f"Placed {names}", summary=f"Placed {len(task.files)} given files")
 

@@ -120,6 +120,8 @@ def test_fifty_creates_at_once_on_a_balance_for_ten(
         ({"patch": "diff"}, AppError),
         ({"extra_calls": 3}, AppError),
         ({"cap_microcredits": 0}, AppError),
+        ({"files": [{"path": "a", "content": "1"}, {"path": "a", "content": "2"}]}, AppError),
+        ({"files": [{"path": "a", "content": ""}, {"path": "a/b", "content": ""}]}, AppError),
         ({"files": [{"path": "../x", "content": ""}]}, AppError),
         ({"files": [{"path": "/etc/passwd", "content": ""}]}, AppError),
         ({"files": [{"path": ".git/config", "content": ""}]}, AppError),

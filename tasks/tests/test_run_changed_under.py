@@ -15,7 +15,7 @@ from repositories import connect
 from repositories.models import Repository, RepositoryAccess
 from tasks.models import Status
 from tasks.tests.test_run_survives import Gate, assert_done, assert_paid_once
-from tasks.tests.world import World, build_world
+from tasks.tests.world import World, build_world, commit_files
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(120)]
 
@@ -45,7 +45,7 @@ def test_a_changed_repository_does_not_make_a_resumed_run_another_one(
     worker = world.worker()
     assert gate.reached.wait(40)
     Repository.objects.update(
-        default_branch="trunk", full_name="renamed", network_allow_list=["pypi.org"]
+        default_branch="trunk", full_name="renamed", network_allow_list=["packages.example.org"]
     )
     worker.send(signal.SIGTERM)
     worker.popen.wait(20)
@@ -68,6 +68,19 @@ def test_nothing_is_pushed_to_a_repository_that_was_disconnected_meanwhile(
     assert_done(task)
     assert not task.is_pushed
     assert "disconnected" in task.steps.get(name="push").outcome
+
+
+@pytest.mark.parametrize("path", ["src", "app.py/below", "link/below"])
+def test_a_file_that_does_not_fit_is_the_requests_fault(world: World, path: str) -> None:
+    folder = Path(world.repository.url)
+    (folder / "link").symlink_to("/etc")
+    commit_files(folder, {"src/main.py": "print(1)\n"})
+    task = world.create(files=[{"path": path, "content": "given"}])
+    world.worker()
+    world.finished(task)
+    assert (task.status, task.error_code) == ("failed", "file_not_placed")
+    assert path in task.error_message
+    assert not Path("/etc/below").exists()
 
 
 @pytest.mark.parametrize("loss", ["disconnected", "right withdrawn", "made a viewer", "none"])
