@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.services, pytest.mark.django_db(transaction=True)]
 DONE = Ending(Status.COMPLETED, outcome="done")
 
 
-def in_threads(number: int, work: Callable[[int], None]) -> None:
+def in_threads(number: int, work: Callable[[int], object]) -> None:
     """Run ``work`` in threads that begin together; a thread's error fails the test."""
     errors: list[BaseException] = []
     barrier = threading.Barrier(number)
@@ -87,7 +87,7 @@ def test_the_limit_of_a_user_holds_under_concurrency(alice: User) -> None:
     User.objects.update(concurrent_tasks=2)
     for _ in range(12):
         make_task(owner=alice)
-    in_threads(8, lambda index: lease.claim(worker=f"worker {index}") and None)
+    in_threads(8, lambda index: lease.claim(worker=f"worker {index}"))
     assert Task.objects.filter(status=Status.RUNNING).count() == 2
 
 
@@ -231,7 +231,7 @@ def test_a_held_task_is_not_ended_by_who_does_not_hold_it(alice: User) -> None:
 def test_events_of_many_writers_have_no_gap_and_no_double(alice: User) -> None:
     task = make_task(owner=alice)
     before = task.event_sequence
-    in_threads(10, lambda index: events.append(task.pk, Event("log.written", str(index))) and None)
+    in_threads(10, lambda index: events.append(task.pk, Event("log.written", str(index))))
     task.refresh_from_db()
     sequences = list(task.log.order_by("sequence").values_list("sequence", flat=True))
     assert sequences[-10:] == list(range(before + 1, before + 11))

@@ -74,7 +74,8 @@ def build(
 
 def runs_of(worker: Process) -> list[int]:
     """Return the process ids of everything below a worker."""
-    found, parents = [], {worker.pid}
+    found: list[int] = []
+    parents = {worker.pid}
     for _ in range(8):
         children = {pid for pid, parent in parents_by_pid().items() if parent in parents}
         if children <= set(found):
