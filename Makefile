@@ -64,6 +64,7 @@ test: $(INSTALLED_DEV) browser
 	else \
 		echo "== Not run on other servers: neither TEST_DATABASE_URL nor TEST_REDIS_URL is set"; \
 	fi
+	@rm -f .coverage.*
 	@$(BIN)/coverage report
 
 check: $(INSTALLED_DEV)

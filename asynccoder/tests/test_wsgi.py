@@ -15,5 +15,5 @@ def test_a_probe_is_answered() -> None:
     setup_testing_defaults(environ)
     output = io.BytesIO()
     SimpleHandler(io.BytesIO(), output, sys.stderr, environ).run(application)
-    assert output.getvalue().startswith(b"Status: 200 OK\r\n")
+    assert b" 200 OK" in output.getvalue().splitlines()[0]
     assert b"alive" in output.getvalue()
