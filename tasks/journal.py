@@ -8,17 +8,16 @@ platform's cost (agent-design, sections 2 and 3). Every write is fenced by the l
 
 from __future__ import annotations
 
-import hashlib
 import json
+import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from django.db import connection, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
-from aimodels.models import AIModel
 from aimodels.providers.base import ContextOverflow, MalformedReply, ProviderError, Reply, Usage
 from asynccoder.lib import storable
 from asynccoder.lib.errors import OutOfCredit
@@ -27,31 +26,28 @@ from billing.errors import CapReached as HoldCapReached
 from tasks import events
 from tasks.agent.errors import OutOfBudget
 from tasks.agent.ports import ToolResult
-from tasks.errors import InternalFault, LeaseLost
+from tasks.errors import CheckpointRefused, LeaseLost
 from tasks.events import Event
 from tasks.lease import hold_reference
 from tasks.models import Artifact, Step, Task
+from tasks.records import (
+    Checkpoint,
+    Money,
+    call_reference,
+    digest_of,
+    first_line,
+    input_summary,
+    replayed_reply,
+    without_bytes,
+)
+
+logger = logging.getLogger(__name__)
 
 INPUT_CHARACTERS = 100_000
 """How much of a tool's arguments the journal keeps; the digest covers all of them."""
 ARTIFACT_BYTES = 20 * 1024**2
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """A commit of the workspace, stored outside the sandbox."""
-
-    commit: str
-    tree: str
-
-
-@dataclass(frozen=True, slots=True)
-class Money:
-    """How a run pays: the model's prices, the cap, and whether the user's own key is used."""
-
-    model: AIModel
-    cap_microcredits: int
-    is_own_key: bool = False
+MOST_REFUSALS = 3
+"""How many steps may leave something that no checkpoint takes before the run fails."""
 
 
 class RunJournal:
@@ -63,6 +59,9 @@ class RunJournal:
         self.money = money
         self.checkpoint: Callable[[str], Checkpoint | None] = lambda previous: None
         """Commits the workspace after a step that changed files; set once there is one."""
+        self.on_reset: Callable[[str], None] = lambda commit: None
+        """Brings the workspace back to a checkpoint."""
+        self._refusals = 0
         self.on_answer: Callable[[], None] = lambda: None
         """Called when a model has answered, before the answer is settled."""
         self._ordinal = 0
@@ -102,7 +101,7 @@ class RunJournal:
         step = self._known_step(Step.Kind.MODEL_CALL, "model", digest)
         if step is not None:
             self._last_call = (request_bytes, step.input_tokens)
-            return _replayed_reply(step)
+            return replayed_reply(step)
         worst = self._worst_case(request_bytes, max_output_tokens)
         step = self._begin(
             Step(kind=Step.Kind.MODEL_CALL, name="model", input_digest=digest), reserve=worst
@@ -120,7 +119,7 @@ class RunJournal:
             raise
         self.on_answer()
         self._last_call = (request_bytes, reply.usage.input)
-        self._settle_call(step, reply.to_json(), reply.usage, summary=_first_line(reply.text))
+        self._settle_call(step, reply.to_json(), reply.usage, summary=first_line(reply.text))
         return reply
 
     def tool_call(
@@ -147,10 +146,23 @@ class RunJournal:
                 tree_before=self.tree,
             )
         )
-        result = effect()
-        made = self.checkpoint(self.head) if changes else None
+        result, made = effect(), None
+        if changes:
+            try:
+                made = self.checkpoint(self.head)
+            except CheckpointRefused as error:
+                result = self._undo(error)
         self._settle_tool(step, result, made)
         return result
+
+    def _undo(self, error: CheckpointRefused) -> ToolResult:
+        """Take back what no checkpoint can hold, and say so; the third time the run fails."""
+        self._refusals += 1
+        if self._refusals >= MOST_REFUSALS:
+            raise error
+        self.on_reset(self.head)
+        text = f"{error.message} What this call did to the workspace was taken back."
+        return ToolResult(text, is_error=True, summary="Taken back: it could not be kept")
 
     def note(self, *, name: str, effect: Callable[[], str]) -> str:
         """Record a decision that cannot be computed again (a clock, a commit), and return it."""
@@ -167,7 +179,7 @@ class RunJournal:
                     input_digest=digest_of(name),
                     state=Step.State.DONE,
                     outcome=text,
-                    summary=_first_line(text),
+                    summary=first_line(text),
                 )
             )
         return text
@@ -182,7 +194,7 @@ class RunJournal:
             return step.outcome
         step = self._begin(Step(kind=Step.Kind.PLATFORM, name=name, input_digest=digest_of(name)))
         text = effect()
-        step.summary = _first_line(text)
+        step.summary = first_line(text)
         with transaction.atomic():
             self._event("step.finished", step)
             self._settle(step, {"outcome": text})
@@ -200,10 +212,33 @@ class RunJournal:
             self._lose(step)
             return None
         if (step.kind, step.name, step.input_digest) != (kind, name, digest):
-            raise InternalFault(f"The journal does not fit the run at step {self._ordinal}.")
+            self._part_from_journal()
+            return None
         if step.checkpoint:
             self.head, self.tree = step.checkpoint, step.tree_after
         return step
+
+    def _part_from_journal(self) -> None:
+        """Go on afresh from this step: a newer version or another setting would do otherwise.
+
+        What follows in the journal is lost and done again; calls that were paid are not paid
+        again, for they have the same reference.
+        """
+        logger.warning("run %s parts from its journal at step %s", self.task.pk, self._ordinal)
+        later = self.task.steps.filter(ordinal__gte=self._ordinal)
+        message = "The platform has changed since; the task goes on from an earlier step."
+        with transaction.atomic():
+            events.append(
+                self.task.pk,
+                Event("log.written", message, "warning"),
+                generation=self.generation,
+                head_commit=self.head,
+            )
+            later.update(state=Step.State.LOST)
+        for step in self._known.values():
+            if step.ordinal >= self._ordinal:
+                step.state = Step.State.LOST
+        self.on_reset(self.head)
 
     def _lose(self, step: Step) -> None:
         """Mark a step whose outcome is unknown as lost; nobody is charged for it."""
@@ -233,7 +268,7 @@ class RunJournal:
 
     def _begin(self, step: Step, *, reserve: int = 0) -> Step:
         step.state = Step.State.STARTED
-        step.summary = step.summary or _input_summary(step)
+        step.summary = step.summary or input_summary(step)
         with transaction.atomic():
             self._event("step.started", step)
             if reserve:
@@ -258,7 +293,7 @@ class RunJournal:
         kept = replace(result, full=b"")
         step.summary = storable.text(result.summary or step.summary)[:300]
         values: dict[str, Any] = {
-            "outcome": json.dumps(_without_bytes(kept), ensure_ascii=False),
+            "outcome": json.dumps(without_bytes(kept), ensure_ascii=False),
             "is_error": result.is_error,
             "exit_code": result.exit_code,
         }
@@ -297,6 +332,8 @@ class RunJournal:
             "output_tokens": usage.output,
         }
         with transaction.atomic():
+            self.fence()
+            charged = charged if charged and self._charge(step, charged) else 0
             self._event(
                 "step.finished",
                 step,
@@ -312,15 +349,16 @@ class RunJournal:
                 step,
                 {"outcome": outcome, "is_error": is_error, "cost_microcredits": charged, **tokens},
             )
-            if charged:
-                ledger.charge(
-                    hold_reference=hold_reference(self.task.pk),
-                    microcredits=charged,
-                    reference=call_reference(step),
-                    description=f"{self.task.title} · step {step.ordinal} · {self.money.model}"[
-                        :300
-                    ],
-                )
+
+    def _charge(self, step: Step, microcredits: int) -> bool:
+        """Charge a call; False when an earlier attempt at this step has paid already."""
+        description = f"{self.task.title} · step {step.ordinal} · {self.money.model}"
+        return ledger.charge(
+            hold_reference=hold_reference(self.task.pk),
+            microcredits=microcredits,
+            reference=call_reference(step),
+            description=description[:300],
+        )
 
     def _settle(self, step: Step, values: dict[str, Any]) -> None:
         settled = Step.objects.filter(pk=step.pk, state=Step.State.STARTED).update(
@@ -358,35 +396,3 @@ class RunJournal:
             raise OutOfBudget("money", str(error)) from error
         except OutOfCredit as error:
             raise OutOfBudget("balance", str(error)) from error
-
-
-def call_reference(step: Step) -> str:
-    """Return the ledger reference of a model call: unique, so it is charged once."""
-    return f"{hold_reference(step.task_id)}:call:{step.ordinal}"
-
-
-def digest_of(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _replayed_reply(step: Step) -> Reply:
-    if not step.is_error:
-        return Reply.from_json(step.outcome)
-    recorded = json.loads(step.outcome)
-    if recorded["error"] == ContextOverflow.__name__:
-        raise ContextOverflow(recorded["message"])
-    raise MalformedReply(recorded["message"])
-
-
-def _without_bytes(result: ToolResult) -> dict[str, Any]:
-    return {name: value for name, value in asdict(result).items() if name != "full"}
-
-
-def _first_line(text: str) -> str:
-    return storable.text((text.strip().splitlines() or [""])[0][:300])
-
-
-def _input_summary(step: Step) -> str:
-    if step.kind == Step.Kind.MODEL_CALL:
-        return "The model thinks"
-    return f"{step.name} {_first_line(step.input)}"[:300].strip()

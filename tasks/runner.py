@@ -38,10 +38,11 @@ from tasks.errors import (
     RunParked,
     SandboxMissing,
 )
-from tasks.journal import Money, RunJournal
+from tasks.journal import RunJournal
 from tasks.lease import Claim, Ending
 from tasks.models import CHANGING, Status, Task
 from tasks.modes import MODES
+from tasks.records import Money
 from tasks.sandbox import selftest
 from tasks.sandbox.base import SandboxUnavailable
 from tasks.sandbox.toolchain import Toolchain
@@ -148,6 +149,7 @@ def _work(task: Task) -> str:
     reach = _reach(task)
     journal = RunJournal(task, Money(task.model, task.cap_microcredits, reach.is_own_key))
     start = setup.find_start(task, journal)
+    _refuse_another_payer(journal)
     workspace = RunWorkspace(
         Claim(task.pk, task.generation),
         start.origin,
@@ -156,7 +158,7 @@ def _work(task: Task) -> str:
     )
     workspace.head = task.head_commit or start.origin.commit
     journal.head = start.origin.commit
-    journal.checkpoint = workspace.checkpoint
+    journal.checkpoint, journal.on_reset = workspace.checkpoint, workspace.reset
     workspace.prepare()
     bench = RunBench(task, workspace, journal)
     try:
@@ -174,6 +176,13 @@ def _reach(task: Task) -> access.Access:
         return access.provider_access(task.model, task.owner)
     except AppError as error:
         raise ModelFailed(error.message) from error
+
+
+def _refuse_another_payer(journal: RunJournal) -> None:
+    """Raise ModelFailed when the user's own key, with which the run began, is gone."""
+    payer = "own key" if journal.money.is_own_key else "credits"
+    if journal.note(name="payer", effect=lambda: payer) != payer:
+        raise ModelFailed("The key that this task began with is not there any more.")
 
 
 def _engine(bench: RunBench, reach: access.Access, assignment: Assignment) -> Handback:

@@ -16,8 +16,8 @@ from tasks.bench import RunBench
 from tasks.errors import FileNotPlaced, RepositoryClosed, SetupFailed
 from tasks.journal import RunJournal
 from tasks.models import CHANGING, Task, TaskType
-from tasks.sandbox.base import Command
-from tasks.workspace import Origin, store_path, task_folder
+from tasks.sandbox.base import Command, Sandbox
+from tasks.workspace import QUIET_TOOLS, Origin, store_path, task_folder
 
 SETUP_SECONDS = 900.0
 BRIEF_FILES = ("AGENTS.md", "CLAUDE.md", "README.md", "README.rst", "README")
@@ -138,12 +138,13 @@ def _review(store: Path, commits: dict[str, str]) -> Review:
 def prepare_tree(task: Task, bench: RunBench) -> None:
     """Start the sandbox, place the request's files, set up, and run the checks on the base."""
     bench.set_progress(5, "Preparing the workspace")
+    command = task.repository.setup_command if task.repository else ""
+    # What a setup makes goes into the workspace, which the other types see read-only.
+    if command and task.type in CHANGING:
+        bench.workspace.on_open = lambda sandbox: _set_up(command, sandbox, bench)
     bench.workspace.sandbox.__enter__()
     if task.files and task.repository is not None and task.type in CHANGING:
         _place_files(task, bench)
-    # What a setup makes goes into the workspace, which the other types see read-only.
-    if task.repository is not None and task.repository.setup_command and task.type in CHANGING:
-        _set_up(task.repository.setup_command, bench)
     if task.type in CHANGING and task.type != TaskType.DOCUMENTATION:
         bench.set_progress(10, "Running the checks as they are now")
         bench.run_checks(phase="before")
@@ -169,9 +170,11 @@ def _place_files(task: Task, bench: RunBench) -> None:
     )
 
 
-def _set_up(command: str, bench: RunBench) -> None:
-    """Run the setup, at the start of every attempt: what git ignores of it is not kept."""
-    result = bench.sandbox.run(Command(["bash", "-c", command], seconds=SETUP_SECONDS))
+def _set_up(command: str, sandbox: Sandbox, bench: RunBench) -> None:
+    """Run the setup in every new sandbox: what git ignores of it is not kept."""
+    result = sandbox.run(
+        Command(["bash", "-c", command], seconds=SETUP_SECONDS, env=dict(QUIET_TOOLS))
+    )
     if result.exit_code != 0:
         said = storable.text(result.text[-1000:])
         raise SetupFailed(f"Setup failed with exit code {result.exit_code}: {said}")

@@ -20,8 +20,8 @@ from repositories import git
 from repositories.errors import as_failed_run
 from tasks.egress import Egress
 from tasks.errors import CheckpointRefused, SandboxBroke, SandboxMissing, WorkspaceLost
-from tasks.journal import Checkpoint
 from tasks.lease import Claim
+from tasks.records import Checkpoint
 from tasks.sandbox.base import (
     Command,
     CommandResult,
@@ -192,6 +192,8 @@ class RunWorkspace:
         self.egress = Egress(hosts)
         self.report: Callable[[Verdict], None] = lambda _verdict: None
         """Told of each host that a command was let through to, or refused."""
+        self.on_open: Callable[[Sandbox], None] = lambda _sandbox: None
+        """Called with every new sandbox once its tree is in place: what git ignores is set up."""
         self._proxy: Path | None = None
         self.sandbox = KeptSandbox(self._make_sandbox, self._restore, self._tell)
 
@@ -238,14 +240,22 @@ class RunWorkspace:
         return [str(self.origin.mirror / "objects"), str(self.store / "objects")]
 
     def _restore(self, sandbox: Sandbox) -> None:
-        """Bring a fresh overlay of the base commit to the newest checkpoint."""
-        if self.head == self.origin.commit:
-            return
+        """Bring a fresh overlay of the base commit to the newest checkpoint, and set it up."""
+        if self.head != self.origin.commit:
+            self._check_out_head(sandbox)
+        self.on_open(sandbox)
+
+    def _check_out_head(self, sandbox: Sandbox) -> None:
         script = ["bash", "-c", git.RESTORE_SCRIPT, "restore", self.head, *self._objects]
         result = sandbox.run(Command(script, seconds=CHECKPOINT_SECONDS))
         if result.exit_code != 0:
             said = storable.text(result.text[-500:])
             raise WorkspaceLost(f"The last checkpoint could not be restored: {said}")
+
+    def reset(self, commit: str) -> None:
+        """Bring the tree back to a checkpoint, in a new sandbox."""
+        self.head = commit or self.origin.commit
+        self.sandbox.__exit__(None, None, None)
 
     def checkpoint(self, previous: str) -> Checkpoint | None:
         """Commit the tree inside, take its objects out, keep them under a hidden ref.

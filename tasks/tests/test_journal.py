@@ -21,9 +21,10 @@ from billing.models import LedgerEntry
 from tasks import lease
 from tasks.agent.errors import OutOfBudget
 from tasks.agent.ports import ToolResult
-from tasks.errors import InternalFault, LeaseLost
-from tasks.journal import Checkpoint, Money, RunJournal
+from tasks.errors import CheckpointRefused, LeaseLost
+from tasks.journal import RunJournal
 from tasks.models import Artifact, Step, Task
+from tasks.records import Checkpoint, Money
 from tasks.tests.make import make_task
 from tasks.tests.test_lease import expire
 
@@ -196,10 +197,42 @@ def test_a_note_is_decided_once(task: Task) -> None:
     assert first == journal_of(task).note(name="clock", effect=lambda: "13")
 
 
-def test_a_run_that_does_not_fit_its_journal_stops(task: Task) -> None:
-    run_tool(journal_of(task), Calls(ToolResult("x")))
-    with pytest.raises(InternalFault):
-        ask(journal_of(task), Calls(reply()))
+def test_a_run_that_parts_from_its_journal_goes_on_afresh_and_pays_once(task: Task) -> None:
+    first = journal_of(task)
+    ask(first, Calls(reply()))
+    run_tool(first, Calls(ToolResult("x")))
+    resumed = journal_of(task)
+    resets: list[str] = []
+    resumed.on_reset = resets.append
+    effect = Calls(reply("another"))
+    assert ask(resumed, effect, digest="another version").text == "another"
+    run_tool(resumed, Calls(ToolResult("again")))
+    assert (effect.times, resets) == (1, [""])
+    states = list(task.steps.order_by("ordinal", "attempt").values_list("state", flat=True))
+    assert states == ["lost", "done", "lost", "done"]
+    task.refresh_from_db()
+    assert task.charged_microcredits == COST
+    assert LedgerEntry.objects.filter(kind="charge").count() == 1
+
+
+def test_what_no_checkpoint_takes_is_taken_back_and_told(task: Task) -> None:
+    journal = journal_of(task)
+    resets: list[str] = []
+    journal.on_reset = resets.append
+
+    def refuse(previous: str) -> None:
+        raise CheckpointRefused("A file name holds control characters.")
+
+    journal.checkpoint = refuse
+    for number in range(2):
+        result = journal.tool_call(
+            name="bash", arguments=str(number), changes=True, effect=lambda: ToolResult("done")
+        )
+        assert result.is_error
+        assert "control characters" in result.text
+    assert len(resets) == 2
+    with pytest.raises(CheckpointRefused):
+        run_tool(journal, Calls(ToolResult("x")), changes=True)
 
 
 def test_a_stale_run_writes_nothing(task: Task) -> None:
