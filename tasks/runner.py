@@ -46,7 +46,7 @@ from tasks.records import Money
 from tasks.sandbox import selftest
 from tasks.sandbox.base import SandboxUnavailable
 from tasks.sandbox.toolchain import Toolchain
-from tasks.workspace import RunWorkspace
+from tasks.workspace import RunWorkspace, overlays_work
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +64,7 @@ def prove_sandbox() -> None:
     """Attack an own sandbox; raise SandboxMissing when none can be made or an attack gets out."""
     try:
         selftest.require(Toolchain.of_platform())
+        overlays_work()
     except SandboxUnavailable as error:
         raise SandboxMissing(str(error)) from error
 

@@ -6,7 +6,9 @@ only objects come out, as a pack that ``repositories.git`` checks (agent-design,
 
 from __future__ import annotations
 
+import functools
 import logging
+import shutil
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +24,7 @@ from tasks.egress import Egress
 from tasks.errors import CheckpointRefused, SandboxBroke, SandboxMissing, WorkspaceLost
 from tasks.lease import Claim
 from tasks.records import Checkpoint
+from tasks.sandbox import selftest
 from tasks.sandbox.base import (
     Command,
     CommandResult,
@@ -32,7 +35,7 @@ from tasks.sandbox.base import (
     Workspace,
 )
 from tasks.sandbox.bubblewrap import Bubblewrap
-from tasks.sandbox.ownership import prepare_owned, remove_tree, sandbox_ids
+from tasks.sandbox.ownership import give_tree, prepare_owned, remove_tree, sandbox_ids
 from tasks.sandbox.proxy import Verdict
 from tasks.sandbox.toolchain import Toolchain
 
@@ -63,6 +66,21 @@ def task_folder(task_id: uuid.UUID) -> Path:
 def store_path(task_id: uuid.UUID) -> Path:
     """Return the trusted bare repository that keeps a task's checkpoints."""
     return task_folder(task_id) / "store.git"
+
+
+@functools.cache
+def overlays_work() -> bool:
+    """Tell whether workspaces can be overlays here; tried once in a process and its children.
+
+    They cannot with an old bubblewrap, nor on a file system that is an overlay itself. Raises
+    SandboxUnavailable.
+    """
+    folder = Path(settings.VAR_DIR)
+    folder.mkdir(parents=True, exist_ok=True)
+    works = selftest.can_overlay(folder, Toolchain.of_platform())
+    if not works:
+        logger.warning("no overlays here: each task gets a copy of its repository's tree")
+    return works
 
 
 def drop_layers(task_id: uuid.UUID, *, up_to: int) -> None:
@@ -219,21 +237,27 @@ class RunWorkspace:
             base = git.build_base(
                 self.origin.mirror, self.origin.commit, self.origin.bases, owner=sandbox_ids()
             )
-        layers = self.folder / f"layers-{self.generation}-{uuid.uuid4().hex[:8]}"
-        prepare_owned(layers)
-        upper, work = layers / "upper", layers / "work"
-        prepare_owned(upper)
-        prepare_owned(work)
-        workspace = Workspace(
-            base=base,
-            upper=None if self.is_read_only else upper,
-            work=None if self.is_read_only else work,
-            read_only=self.is_read_only,
+        workspace = replace(
+            self._layered(base),
             read_only_paths=git.borrowed_from(self.store),
             proxy=self._proxy,
         )
         toolchain = Toolchain.of_platform(private=[Path(settings.VAR_DIR)])
         return Bubblewrap(workspace, limits_from_settings(), toolchain=toolchain)
+
+    def _layered(self, base: Path) -> Workspace:
+        """Return the base alone, under an overlay, or, where there are none, a copy of it."""
+        if self.is_read_only:
+            return Workspace(base=base, read_only=True)
+        layers = prepare_owned(self.folder / f"layers-{self.generation}-{uuid.uuid4().hex[:8]}")
+        if overlays_work():
+            upper, work = (prepare_owned(layers / name) for name in ("upper", "work"))
+            return Workspace(base=base, upper=upper, work=work)
+        copy = layers / "copy"
+        # The base's .git borrows the mirror's objects, so a copy holds the tree alone.
+        shutil.copytree(base, copy, symlinks=True)
+        give_tree(copy)
+        return Workspace(base=copy)
 
     @property
     def _objects(self) -> list[str]:

@@ -33,6 +33,15 @@ def prepare_owned(path: Path) -> Path:
     return path
 
 
+def give_tree(path: Path) -> None:
+    """Make the sandbox's user the owner of a tree that no sandbox has written yet."""
+    if not is_root():
+        return
+    for folder, folders, files in os.walk(path):
+        for name in (".", *folders, *files):
+            os.chown(os.path.join(folder, name), *sandbox_ids(), follow_symlinks=False)  # noqa: PTH118 - as os.walk gives it
+
+
 def remove_tree(path: Path) -> None:
     """Delete a tree that a sandbox wrote: unreadable, very deep or full of links."""
     # An overlay leaves a work folder without any permission; a tenant may leave more of them.

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 
 from accounts.models import User
 from aimodels import keys
 from aimodels.models import AIModel
 from asynccoder.tests.processes import Process, wait_for
 from billing import ledger
+from tasks import lease, runner, workspace
 from tasks.models import Check, Status, Step, Task
 from tasks.tests.world import World, bash, build_world, commit_files, finish, run_git
 from tasks.workspace import task_folder
@@ -220,3 +222,20 @@ def test_the_log_is_one_story_without_a_gap(build: Callable[..., World]) -> None
     assert rows[0].kind == "task.created"
     assert rows[-1].kind == "task.completed"
     wait_for(lambda: not list(task_folder(task.pk).glob("layers-*")), what="no scratch is left")
+
+
+def test_without_overlays_a_run_works_on_a_copy(
+    build: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workspace, "overlays_work", lambda: False)
+    world = build([FIX, *finish()], files=TESTED)
+    task = world.create()
+    claimed = lease.claim(worker="here")
+    assert claimed is not None
+    for name, value in world.environment.items():
+        monkeypatch.setattr(settings, name, value)
+    runner.run(claimed)
+    task.refresh_from_db()
+    assert (task.status, task.error_message) == ("completed", "")
+    assert task.checks.get(phase="after").verdict == Check.Verdict.PASSED
+    assert "number + 2" in (Path(world.repository.url) / "app.py").read_text()
