@@ -320,7 +320,6 @@ PARKED_MOST_SECONDS = env.int("PARKED_MOST_SECONDS", default=24 * 3600)
 CANCEL_POLL_SECONDS = env.float("CANCEL_POLL_SECONDS", default=1)
 
 # --- The sandbox --------------------------------------------------------------------------------
-SANDBOX_BACKEND = env.str("SANDBOX_BACKEND", default="bubblewrap")
 SANDBOX_PROCESSES = env.int("SANDBOX_PROCESSES", default=256)
 SANDBOX_MEMORY_BYTES = env.int("SANDBOX_MEMORY_BYTES", default=2 * 1024**3)
 SANDBOX_FILE_BYTES = env.int("SANDBOX_FILE_BYTES", default=256 * 1024**2)

@@ -51,8 +51,10 @@ def manage(*arguments: str) -> list[str]:
 class Launcher:
     """One instance: its processes, its log files and its end."""
 
-    def __init__(self, options: Options, *, is_following: bool) -> None:
+    def __init__(self, options: Options, *, is_following: bool, no_tasks: str = "") -> None:
+        """``no_tasks`` says why no task can run here: then there is no worker and no demo."""
         self.options = options
+        self.no_tasks = no_tasks
         self.environment = options.child_environment()
         self.log_dir = options.var_dir / "log"
         self.children: list[Child] = []
@@ -71,7 +73,7 @@ class Launcher:
             self._start_redis()
             self._prepare()
             self._start_web_and_worker()
-            if has_demo:
+            if has_demo and not self.no_tasks:
                 self.step(manage("demo"), may_fail=True)
             self._announce()
             self.wait(lambda: False, seconds=float("inf"))
@@ -103,13 +105,18 @@ class Launcher:
         self.step(manage("loadmodels"))
 
     def _start_web_and_worker(self) -> None:
-        say("Starting the web server and the worker …")
+        say(
+            "Starting the web server …"
+            if self.no_tasks
+            else "Starting the web server and the worker …"
+        )
         # No access log: a WebSocket's address may hold a token.
         self._add("web", [
             sys.executable, "-m", "daphne", "--verbosity", "0", "--bind", self.options.host,
             "--port", str(self.options.port), "asynccoder.asgi:application",
         ])  # fmt: skip
-        self._add("worker", manage("worker"), end_seconds=20)
+        if not self.no_tasks:
+            self._add("worker", manage("worker"), end_seconds=20)
         self.wait(
             lambda: probe(self.options) is not None,
             seconds=READY_SECONDS,
@@ -119,6 +126,8 @@ class Launcher:
     def _announce(self) -> None:
         say("")
         say(f"  Async Coder   {self.options.public_url}")
+        if self.no_tasks:
+            say(f"  No tasks run  {self.no_tasks}")
         if self.options.is_production:
             say("  First account python manage.py createsuperuser")
         say(f"  Logs          {self.log_dir}")
@@ -219,10 +228,11 @@ def main(arguments: list[str]) -> int:
         options = read()
         if flags.probe:
             return 0 if probe(options) == 200 else 1
-        preflight.check(options)
+        no_tasks = preflight.check(options)
         with preflight.only_one(options.var_dir):
             has_demo = not flags.no_demo and not options.is_production
-            Launcher(options, is_following=flags.follow).run(has_demo=has_demo)
+            launcher = Launcher(options, is_following=flags.follow, no_tasks=no_tasks)
+            launcher.run(has_demo=has_demo)
     except preflight.NotReady as reason:
         print(f"asynccoder: {reason}", file=sys.stderr)
         return 1

@@ -20,7 +20,6 @@ class Options:
     port: int
     public_url: str
     redis_url: str
-    sandbox_backend: str
     is_production: bool
 
     def child_environment(self) -> dict[str, str]:
@@ -39,6 +38,5 @@ def read() -> Options:
         port=port,
         public_url=env.str("PUBLIC_URL", default=f"http://localhost:{port}").rstrip("/"),
         redis_url=env.str("REDIS_URL", default=""),
-        sandbox_backend=env.str("SANDBOX_BACKEND", default="bubblewrap"),
         is_production=env.str("ENVIRONMENT", default="development") == "production",
     )

@@ -29,15 +29,21 @@ class NotReady(Exception):
     """Something is missing or in the way; the message is one line that says what to do."""
 
 
-def check(options: Options) -> None:
-    """Raise NotReady for the first thing that would keep the platform from running."""
+def check(options: Options) -> str:
+    """Raise NotReady for the first thing that would keep the platform from running.
+
+    Return why no task can run here ("" where they can): pages and API work without a sandbox.
+    """
     check_python(sys.version_info[:2])
     check_git()
     check_var_dir(options.var_dir)
     check_port(options.host, options.port)
     check_redis(options.redis_url)
-    if options.sandbox_backend == "bubblewrap":
+    try:
         check_sandbox(options.var_dir)
+    except NotReady as reason:
+        return str(reason)
+    return ""
 
 
 def check_python(version: tuple[int, ...]) -> None:

