@@ -19,7 +19,6 @@ class Step(models.Model):
         PLATFORM = "platform", "Platform"
 
     class State(models.TextChoices):
-        INTENT = "intent", "Intended"
         STARTED = "started", "Started"
         DONE = "done", "Done"
         LOST = "lost", "Lost"
@@ -29,7 +28,7 @@ class Step(models.Model):
     attempt = models.PositiveSmallIntegerField(default=1)
     kind = models.CharField(max_length=10, choices=Kind)
     name = models.CharField(max_length=80)
-    state = models.CharField(max_length=8, choices=State, default=State.INTENT)
+    state = models.CharField(max_length=8, choices=State, default=State.STARTED)
     generation = models.PositiveIntegerField()
     summary = models.CharField(max_length=300, blank=True, help_text="One line for people.")
     input_digest = models.CharField(max_length=64)
