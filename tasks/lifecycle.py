@@ -27,7 +27,7 @@ from tasks import actors, events, lease
 from tasks.errors import IdempotencyConflict, PromptTooLong, TaskFinished, TaskStarted
 from tasks.events import Event
 from tasks.lease import Ending
-from tasks.models import Priority, Status, Task, TaskType
+from tasks.models import CHANGING, Priority, Status, Task, TaskType
 
 WITHOUT_REPOSITORY = (TaskType.BUILD, TaskType.IMPLEMENT)
 TITLE_CHARACTERS = 80
@@ -152,6 +152,8 @@ def _refuse_bad_text(request: TaskRequest) -> None:
 
 
 def _refuse_bad_files(request: TaskRequest) -> None:
+    if request.files and request.type not in CHANGING:
+        raise AppError("This type of task takes no files.", details={"field": "files"})
     if len(request.files) > MOST_FILES:
         raise AppError(f"At most {MOST_FILES} files.", details={"field": "files"})
     size = 0

@@ -122,6 +122,7 @@ def test_fifty_creates_at_once_on_a_balance_for_ten(
         ({"cap_microcredits": 0}, AppError),
         ({"files": [{"path": "a", "content": "1"}, {"path": "a", "content": "2"}]}, AppError),
         ({"files": [{"path": "a", "content": ""}, {"path": "a/b", "content": ""}]}, AppError),
+        ({"type": "ask", "files": [{"path": "a.py", "content": "x"}]}, AppError),
         ({"files": [{"path": "../x", "content": ""}]}, AppError),
         ({"files": [{"path": "/etc/passwd", "content": ""}]}, AppError),
         ({"files": [{"path": ".git/config", "content": ""}]}, AppError),
