@@ -65,7 +65,7 @@ class Launcher:
 
     def run(self, *, has_demo: bool) -> None:
         """Start everything and keep it running until Ctrl-C or SIGTERM."""
-        self.log_dir.mkdir(exist_ok=True)
+        self.log_dir.mkdir(exist_ok=True, mode=0o700)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._stop)
         children.adopt_orphans()
@@ -101,6 +101,9 @@ class Launcher:
 
     def _prepare(self) -> None:
         say("Preparing the database …")
+        if not self.environment.get("DATABASE_URL"):
+            # SQLite would make it readable to every user of the machine.
+            (self.options.var_dir / "db.sqlite3").touch(mode=0o600)
         self.step(manage("migrate", "--no-input", "--verbosity", "0"))
         self.step(manage("loadmodels"))
 
@@ -228,8 +231,9 @@ def main(arguments: list[str]) -> int:
         options = read()
         if flags.probe:
             return 0 if probe(options) == 200 else 1
-        no_tasks = preflight.check(options)
+        preflight.check_machine(options)
         with preflight.only_one(options.var_dir):
+            no_tasks = preflight.check_surroundings(options)
             has_demo = not flags.no_demo and not options.is_production
             launcher = Launcher(options, is_following=flags.follow, no_tasks=no_tasks)
             launcher.run(has_demo=has_demo)

@@ -29,14 +29,18 @@ class NotReady(Exception):
     """Something is missing or in the way; the message is one line that says what to do."""
 
 
-def check(options: Options) -> str:
-    """Raise NotReady for the first thing that would keep the platform from running.
-
-    Return why no task can run here ("" where they can): pages and API work without a sandbox.
-    """
+def check_machine(options: Options) -> None:
+    """Raise NotReady for the first thing that this machine lacks."""
     check_python(sys.version_info[:2])
     check_git()
     check_var_dir(options.var_dir)
+
+
+def check_surroundings(options: Options) -> str:
+    """Raise NotReady for the first thing that is in the way; call it with the lock held.
+
+    Return why no task can run here ("" where they can): pages and API work without a sandbox.
+    """
     check_port(options.host, options.port)
     check_redis(options.redis_url)
     try:

@@ -102,6 +102,8 @@ def test_a_first_run_shows_a_completed_task_and_a_second_keeps_it(launch: Launch
     assert page is not None, first.text()
     assert login is not None
     assert "Task          completed" in first.text()
+    private = [first.var_dir / name for name in ("db.sqlite3", "secrets", "log", "redis.sock")]
+    assert [path.name for path in private if path.stat().st_mode & 0o077] == []
     with urllib.request.urlopen(f"{first.url}/sign-in/", timeout=20) as answer:
         assert answer.status == 200
 

