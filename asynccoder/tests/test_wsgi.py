@@ -7,9 +7,12 @@ import sys
 from wsgiref.handlers import SimpleHandler
 from wsgiref.util import setup_testing_defaults
 
+import pytest
+
 from asynccoder.wsgi import application
 
 
+@pytest.mark.django_db
 def test_a_probe_is_answered() -> None:
     environ = {"PATH_INFO": "/api/health/live", "HTTP_HOST": "localhost"}
     setup_testing_defaults(environ)

@@ -6,8 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from asynccoder.lib import storable
-
 LONGEST = 2_000_000
 LONGEST_STRING = 1_000_000
 DEEPEST = 20
@@ -27,7 +25,7 @@ def read_arguments(raw: str, schema: Mapping[str, Any]) -> dict[str, Any]:
     if len(raw) > LONGEST:
         raise BadArguments(f"The arguments are longer than {LONGEST:,} characters.")
     try:
-        value = storable.data(json.loads(raw or "{}"))
+        value = json.loads(raw or "{}")
     except (ValueError, RecursionError) as error:
         raise BadArguments(f"The arguments are not valid JSON ({error}): {raw[:300]}") from None
     try:
