@@ -96,7 +96,8 @@ class Reply:
     """Seconds of the run when it came; kept with it so that a resumed run decides the same."""
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), ensure_ascii=False)
+        # In ASCII: what a model writes may hold half a surrogate pair or a NUL.
+        return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Reply:

@@ -239,3 +239,18 @@ def test_without_overlays_a_run_works_on_a_copy(
     assert (task.status, task.error_message) == ("completed", "")
     assert task.checks.get(phase="after").verdict == Check.Verdict.PASSED
     assert "number + 2" in (Path(world.repository.url) / "app.py").read_text()
+
+
+@pytest.mark.services
+def test_what_no_text_can_hold_does_not_end_a_run(build: Callable[..., World]) -> None:
+    odd = bash("echo 'half a pair \ud800 and \u202e' >> notes.txt; printf 'a\\000b'")
+    world = build([odd, *finish()])
+    task = world.create()
+    worker = world.worker()
+    world.finished(task)
+    assert ended(task) == ("completed", "done", ""), worker.output()
+    assert "half a pair" in task.result.diff
+
+
+def ended(task: Task) -> tuple[str, str, str]:
+    return (task.status, task.outcome, task.error_message)
