@@ -93,6 +93,8 @@ class Worker:
         try:
             pid, ended = self._server.spawn(str(claimed.task_id), claimed.generation)
         except ChildProcessError:
+            # No other slot of this process may claim what is given back here.
+            self._stopping.set()
             lease.give_back(claimed, is_lost=False)
             _give_up()
         self._runs[claimed] = pid

@@ -11,6 +11,7 @@ from typing import Any
 
 import dramatiq
 import pytest
+from django.conf import settings
 import redis
 from dramatiq.brokers.redis import RedisBroker
 
@@ -240,7 +241,8 @@ def test_a_worker_without_its_fork_server_ends_and_takes_no_task_with_it(
     task = world.create()
     world.finished(task)
     assert_done(task)
-    assert task.generation <= 2
+    # Each slot may have claimed it once before the worker ended.
+    assert task.generation <= settings.WORKER_SLOTS + 1
 
 
 @pytest.mark.parametrize("phase", ["model call", "command"])
