@@ -11,8 +11,8 @@ from typing import Any
 
 import dramatiq
 import pytest
-from django.conf import settings
 import redis
+from django.conf import settings
 from dramatiq.brokers.redis import RedisBroker
 
 from accounts.models import User
