@@ -308,6 +308,12 @@ AGENT_COMMAND_MAX_SECONDS = env.int("AGENT_COMMAND_MAX_SECONDS", default=600)
 AGENT_OUTPUT_CHARACTERS = env.int("AGENT_OUTPUT_CHARACTERS", default=12_000)
 AGENT_MALFORMED_REPLIES = env.int("AGENT_MALFORMED_REPLIES", default=3)
 AGENT_REPAIR_STEPS = env.int("AGENT_REPAIR_STEPS", default=3)
+AGENT_SAME_RESULTS = env.int("AGENT_SAME_RESULTS", default=4)
+AGENT_SAME_FAILURES = env.int("AGENT_SAME_FAILURES", default=3)
+AGENT_ALTERNATING_CALLS = env.int("AGENT_ALTERNATING_CALLS", default=6)
+AGENT_STALE_CHANGES = env.int("AGENT_STALE_CHANGES", default=15)
+AGENT_SUMMARY_SHARE = env.float("AGENT_SUMMARY_SHARE", default=0.7)
+AGENT_LEAST_GAIN = env.float("AGENT_LEAST_GAIN", default=0.1)
 PROMPT_MAX_CHARACTERS = env.int("PROMPT_MAX_CHARACTERS", default=32_000)
 
 # --- Workers, leases, sweeper -------------------------------------------------------------------

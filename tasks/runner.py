@@ -220,6 +220,12 @@ def agent_limits(task: Task) -> AgentLimits:
         output_characters=settings.AGENT_OUTPUT_CHARACTERS,
         malformed_replies=settings.AGENT_MALFORMED_REPLIES,
         repair_steps=settings.AGENT_REPAIR_STEPS,
+        same_results=settings.AGENT_SAME_RESULTS,
+        same_failures=settings.AGENT_SAME_FAILURES,
+        alternating_calls=settings.AGENT_ALTERNATING_CALLS,
+        stale_changes=settings.AGENT_STALE_CHANGES,
+        summary_share=settings.AGENT_SUMMARY_SHARE,
+        least_gain=settings.AGENT_LEAST_GAIN,
         context_window=task.model.context_window,
         max_output_tokens=task.model.max_output_tokens,
     )

@@ -27,6 +27,18 @@ class AgentLimits:
     output_characters: int = 12_000
     malformed_replies: int = 3
     repair_steps: int = 3
+    same_results: int = 4
+    """A run is stuck when one call gave one result so often, ..."""
+    same_failures: int = 3
+    """... when one call failed so often, ..."""
+    alternating_calls: int = 6
+    """... when two calls took turns for so long (an even number), ..."""
+    stale_changes: int = 15
+    """... or when so many changing steps made no new difference."""
+    summary_share: float = 0.70
+    """The share of the window at which the conversation is summed up."""
+    least_gain: float = 0.10
+    """A cut of the conversation that gains less than this share is not made."""
     context_window: int = 128_000
     max_output_tokens: int = 8_192
 

@@ -20,10 +20,8 @@ from tasks.agent.output import clip
 
 MASK_SHARE = 0.35
 MASK_TOKENS = 64_000
-SUMMARY_SHARE = 0.70
 KEPT_OUTPUTS = 8
 SUMMARY_CHARACTERS = 12_000
-LEAST_GAIN = 0.10
 MASKED_BYTES = 400
 """An output that is smaller is not worth masking."""
 BYTES_PER_TOKEN = 3
@@ -117,13 +115,13 @@ class History:
         return self.estimate >= min(MASK_SHARE * self.limits.context_window, MASK_TOKENS)
 
     def is_nearly_full(self) -> bool:
-        return self.estimate >= SUMMARY_SHARE * self.limits.context_window
+        return self.estimate >= self.limits.summary_share * self.limits.context_window
 
     def mask(self, *, keep: int = KEPT_OUTPUTS) -> bool:
         """Mask all tool outputs but the last ``keep``; tell whether it was worth doing."""
         chosen = self._maskable(keep)
         gain = sum(self.turns[index].bytes - MASKED_BYTES // 2 for index in chosen)
-        if not chosen or gain < LEAST_GAIN * self.bytes:
+        if not chosen or gain < self.limits.least_gain * self.bytes:
             return False
         before = self.bytes
         for index in chosen:
@@ -170,14 +168,14 @@ class History:
     def can_sum_up(self, opening: str) -> bool:
         """Tell whether even the longest summary would gain enough; ask before it is paid for."""
         size = len(opening.encode("utf-8", "replace")) + self.summary_characters
-        return self._gain(size) >= LEAST_GAIN * self.bytes
+        return self._gain(size) >= self.limits.least_gain * self.bytes
 
     def sum_up(self, opening: str, summary: str) -> bool:
         """Replace all but the last turns by the task and a summary; tell whether it was worth it."""
         summary = clip(summary, self.summary_characters)
         fragment = self.provider.user_turn(f"{opening}\n\n{summary}")
         size = len(fragment.encode("utf-8", "replace"))
-        if self._gain(size) < LEAST_GAIN * self.bytes:
+        if self._gain(size) < self.limits.least_gain * self.bytes:
             return False
         before, start = self.bytes, self.tail_start()
         self.turns[:start] = [Turn("user", size)]

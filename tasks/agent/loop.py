@@ -55,7 +55,7 @@ class _Agent:
         self.limits = limits
         self.mark = prompts.platform_mark(assignment)
         self.budget = Budget(limits)
-        self.watch = StuckWatch()
+        self.watch = StuckWatch(limits)
         self.workbench = Workbench(bench, limits)
         self.tools = chosen(mode.tools, is_read_only=mode.is_read_only)
         self.finish_spec = finish_tool(mode)

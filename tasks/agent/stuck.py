@@ -7,12 +7,9 @@ import re
 from collections import deque
 from dataclasses import dataclass, field
 
+from tasks.agent.budget import AgentLimits
 from tasks.agent.output import one_line
 
-SAME_RESULT = 4
-SAME_FAILURE = 3
-ALTERNATION = 6
-CHANGES_WITHOUT_DIFF = 15
 CHANGES_PER_LOOK = 5
 PASSING = re.compile(r"\d+\.\d+|0x[0-9a-fA-F]+|\b\d{1,2}:\d\d(:\d\d)?\b")
 """What differs between two runs of the same command that did the same: durations, addresses, times."""
@@ -42,13 +39,19 @@ def digest_of_diff(diff: str) -> str:
 class StuckWatch:
     """Remembers the last acts. ``evidence`` says what repeats, or "" while nothing does."""
 
-    recent: deque[Act] = field(default_factory=lambda: deque(maxlen=ALTERNATION))
+    limits: AgentLimits = field(default_factory=AgentLimits)
+    recent: deque[Act] = field(default_factory=deque)
     changes: int = 0
     stale_looks: int = 0
     diffs: set[str] = field(default_factory=lambda: {digest_of_diff("")})
 
     def saw(self, act: Act) -> None:
+        limits = self.limits
         self.recent.append(act)
+        if len(self.recent) > max(
+            limits.same_results, limits.same_failures, limits.alternating_calls
+        ):
+            self.recent.popleft()
 
     def is_diff_due(self, *, changes: bool) -> bool:
         """Count a changing step; tell whether it is time to look at the difference again."""
@@ -62,15 +65,18 @@ class StuckWatch:
         self.diffs.add(digest)
 
     def evidence(self) -> str:
-        acts = list(self.recent)
-        if self._same(acts, SAME_RESULT, by_result=True):
-            return f"the same call gave the same result {SAME_RESULT} times: {acts[-1].shown}"
-        if self._same(acts, SAME_FAILURE) and all(a.is_error for a in acts[-SAME_FAILURE:]):
-            return f"the same call failed {SAME_FAILURE} times: {acts[-1].shown}"
-        if self._alternates(acts):
+        acts, limits = list(self.recent), self.limits
+        if self._same(acts, limits.same_results, by_result=True):
+            times = limits.same_results
+            return f"the same call gave the same result {times} times: {acts[-1].shown}"
+        times = limits.same_failures
+        if self._same(acts, times) and all(a.is_error for a in acts[-times:]):
+            return f"the same call failed {times} times: {acts[-1].shown}"
+        if self._alternates(acts[-limits.alternating_calls :]):
             return f"two calls take turns without any change: {acts[-2].shown} and {acts[-1].shown}"
-        if self.stale_looks * CHANGES_PER_LOOK >= CHANGES_WITHOUT_DIFF:
-            return f"{CHANGES_WITHOUT_DIFF} changing steps left the files as they had been before"
+        if self.stale_looks * CHANGES_PER_LOOK >= limits.stale_changes:
+            changes = limits.stale_changes
+            return f"{changes} changing steps left the files as they had been before"
         return ""
 
     def forget(self) -> None:
@@ -84,9 +90,10 @@ class StuckWatch:
         keys = {(a.call, a.result if by_result else "") for a in last}
         return len(last) == times and len(keys) == 1
 
-    @staticmethod
-    def _alternates(acts: list[Act]) -> bool:
-        if len(acts) < ALTERNATION:
+    def _alternates(self, acts: list[Act]) -> bool:
+        if len(acts) < self.limits.alternating_calls:
             return False
         keys = [(a.call, a.result) for a in acts]
-        return len(set(keys)) == 2 and keys[0::2] == [keys[0]] * 3 and keys[1::2] == [keys[1]] * 3
+        return len(set(keys)) == 2 and all(
+            key == keys[number % 2] for number, key in enumerate(keys)
+        )

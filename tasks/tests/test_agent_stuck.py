@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from aimodels.providers.scripted import ScriptedModel, call
+from tasks.agent.budget import AgentLimits
 from tasks.agent.stuck import StuckWatch, act
 from tasks.tests.agent_bench import MemoryBench, play, write_tree
 
@@ -116,3 +117,13 @@ def test_edits_that_lead_somewhere_are_fine(bench: MemoryBench) -> None:
         call("edit", path=f"new{number}.py", old="", new=f"X = {number}\n") for number in range(40)
     ]
     assert play(bench, [*edits, *ENDING]).status == "done"
+
+
+def test_the_limits_decide_what_counts_as_a_circle() -> None:
+    acts = [act("bash", "a", "x", is_error=False)] * 2
+    strict, usual = StuckWatch(AgentLimits(same_results=2)), StuckWatch()
+    for watch in (strict, usual):
+        for one in acts:
+            watch.saw(one)
+    assert "same result 2 times" in strict.evidence()
+    assert usual.evidence() == ""
