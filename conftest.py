@@ -14,7 +14,7 @@ pytest_plugins = ["asynccoder.tests.processes"]
 
 
 @pytest.fixture(autouse=True)
-def _private_folder(settings, tmp_path):  # type: ignore[no-untyped-def]
+def _private_folder(settings, tmp_path):  # type: ignore[no-untyped-def]  # fixtures of pytest-django
     settings.VAR_DIR = tmp_path / "var"
     # The tests of the limits switch them on; for all others, they would count across tests.
     settings.RATELIMIT_ENABLE = False
@@ -23,7 +23,7 @@ def _private_folder(settings, tmp_path):  # type: ignore[no-untyped-def]
 def make_user(username: str, **values: object) -> User:
     values.setdefault("email", f"{username}@example.com")
     password = str(values.pop("password", "correct horse battery"))
-    return User.objects.create_user(username=username, password=password, **values)  # type: ignore[arg-type]
+    return User.objects.create_user(username=username, password=password, **values)  # type: ignore[arg-type]  # any field by keyword
 
 
 @pytest.fixture

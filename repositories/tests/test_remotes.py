@@ -127,7 +127,7 @@ def test_credential_is_in_no_argument(server: GitServer, tmp_path: Path) -> None
     assert SECRET not in repr(remote(server, secret=SECRET))
 
 
-def wait_until(condition, seconds: float = 20) -> None:  # type: ignore[no-untyped-def]
+def wait_until(condition, seconds: float = 20) -> None:  # type: ignore[no-untyped-def]  # any callable
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

@@ -160,7 +160,7 @@ def test_measuring_twice_gives_the_same(sandbox: Sandbox) -> None:
 @pytest.mark.parametrize("module", [ruff, bandit, lizard, mypy, duplication, docstrings, coverage])
 def test_nothing_to_measure_is_no_zero(tmp_path: Path, module: object) -> None:
     with real_sandbox(tmp_path, {"README.md": "# Empty\n"}) as empty:
-        result = module.measure(empty)  # type: ignore[attr-defined]
+        result = module.measure(empty)  # type: ignore[attr-defined]  # every analyser's module has it
     assert isinstance(result, NotMeasured)
     assert result.reason
 

@@ -19,7 +19,7 @@ CODE = (
 
 
 def document(sandbox: Sandbox, **values: object) -> tuple[Handback, MemoryBench]:
-    bench = MemoryBench(sandbox, **values)  # type: ignore[arg-type]
+    bench = MemoryBench(sandbox, **values)  # type: ignore[arg-type]  # any field by keyword
     return run_builtin(assign("documentation"), bench), bench
 
 

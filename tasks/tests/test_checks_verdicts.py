@@ -161,4 +161,4 @@ def test_own_modules_are_told_from_foreign_ones() -> None:
     ],
 )
 def test_hiding_a_failure_is_worse(before: str, after: str, *, worse: bool) -> None:
-    assert is_worse(before, after) is worse  # type: ignore[arg-type]
+    assert is_worse(before, after) is worse  # type: ignore[arg-type]  # the table holds verdicts as plain words

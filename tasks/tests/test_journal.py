@@ -73,11 +73,11 @@ class Calls:
 
 def ask(journal: RunJournal, effect: Calls, **values: object) -> Reply:
     arguments = {"digest": "d", "request_bytes": 2_000, "max_output_tokens": 500} | values
-    return journal.model_call(effect=effect, **arguments)  # type: ignore[arg-type]
+    return journal.model_call(effect=effect, **arguments)  # type: ignore[arg-type]  # an effect of any result
 
 
 def run_tool(journal: RunJournal, effect: Calls, *, changes: bool = False) -> ToolResult:
-    return journal.tool_call(name="bash", arguments="{}", changes=changes, effect=effect)  # type: ignore[arg-type]
+    return journal.tool_call(name="bash", arguments="{}", changes=changes, effect=effect)  # type: ignore[arg-type]  # an effect of any result
 
 
 def test_an_answered_call_is_neither_made_nor_paid_again(task: Task) -> None:

@@ -58,7 +58,7 @@ def sample_files(folder: Path, branch: str = "main") -> dict[str, bytes]:
 
 
 def assign(kind: str, prompt: str = "", **values: object) -> Assignment:
-    return Assignment("1", kind, prompt, "alba/ledgerly", "main", **values)  # type: ignore[arg-type]
+    return Assignment("1", kind, prompt, "alba/ledgerly", "main", **values)  # type: ignore[arg-type]  # any field by keyword
 
 
 def review_of(before: Files, after: Files) -> Review:
