@@ -195,7 +195,7 @@ def find(program: str, path: str) -> str:
         return program
     for folder in path.split(":"):
         candidate = os.path.join(folder, program)  # noqa: PTH118 (pathlib doubles the start-up time)
-        if os.access(candidate, os.X_OK) and stat.S_ISREG(os.stat(candidate).st_mode):  # noqa: PTH116
+        if os.access(candidate, os.X_OK) and stat.S_ISREG(os.stat(candidate).st_mode):  # noqa: PTH116 (as above)
             return candidate
     raise FileNotFoundError(errno.ENOENT, "command not found", program)
 

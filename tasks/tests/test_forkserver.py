@@ -26,7 +26,7 @@ def run(name, generation):
         raise RuntimeError("broken")
     grandchild = os.fork()
     (folder / f"{name}-{'child' if grandchild == 0 else 'run'}").write_text(str(os.getpid()))
-    time.sleep(600)
+    time.sleep(60)
 
 server = ForkServer(run)
 server.start()
