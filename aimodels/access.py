@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
+from uuid import UUID
 
 from django.conf import settings
 
 from accounts.models import User
 from aimodels import keys
 from aimodels.errors import ModelInactive, ModelNotUsable
-from aimodels.models import AIModel, ProviderConfig, ProviderKey, ProviderKind
+from aimodels.models import (
+    AIModel,
+    ProviderConfig,
+    ProviderKey,
+    ProviderKeyQuerySet,
+    ProviderKind,
+)
 from asynccoder.lib import outbound
 from asynccoder.lib.fields import Secret
 
@@ -36,6 +43,8 @@ class Access:
     address: str = ""
     api_key: Secret = field(default_factory=lambda: Secret(""))
     is_own_key: bool = False
+    key_id: UUID | None = None
+    """The row of the user's own key, where there is one."""
 
 
 def provider_access(model: AIModel, user: User) -> Access:
@@ -68,7 +77,7 @@ def usable(models: Iterable[AIModel], user: User) -> list[AIModel]:
 
 def _reachable_providers(user: User) -> set[str]:
     """Return the providers that a key leads to, and "custom" if staff gave it an address."""
-    own = ProviderKey.objects.visible_to(user).filter(is_active=True)
+    own = ProviderKey.objects.visible_to(user).usable()
     reachable = set(own.values_list("provider", flat=True)) - {ProviderKind.CUSTOM.value}
     reachable |= {kind.value for kind, (key, _) in SETTINGS.items() if getattr(settings, key)}
     for config in ProviderConfig.objects.filter(is_active=True):
@@ -92,7 +101,8 @@ def _known(model: AIModel, user: User) -> Access:
     config = ProviderConfig.objects.filter(provider=model.provider, is_active=True).first()
     base_url = (config.base_url if config else "") or getattr(settings, url_setting)
     own = _own_key(user, model.provider)
-    secret = own or (keys.reveal_config(config) if config else Secret(""))
+    secret = keys.reveal(own) if own else Secret("")
+    secret = secret or (keys.reveal_config(config) if config else Secret(""))
     secret = secret or Secret(getattr(settings, key_setting))
     if not secret:
         raise ModelNotUsable(
@@ -106,6 +116,7 @@ def _known(model: AIModel, user: User) -> Access:
         base_url=base_url,
         api_key=secret,
         is_own_key=bool(own),
+        key_id=own.pk if own else None,
     )
 
 
@@ -140,16 +151,13 @@ def _own_custom(model: AIModel, user: User) -> Access:
         model_name=model.name,
         base_url=model.base_url,
         address=destination.address,
-        api_key=own or Secret(""),
+        api_key=keys.reveal(own) if own else Secret(""),
         is_own_key=True,
+        key_id=own.pk if own else None,
     )
 
 
-def _own_key(user: User, provider: str) -> Secret | None:
-    key = (
-        ProviderKey.objects.visible_to(user)
-        .filter(provider=provider, is_active=True)
-        .order_by("-created_at")
-        .first()
-    )
-    return keys.reveal(key) if key else None
+def _own_key(user: User, provider: str) -> ProviderKey | None:
+    """Return the user's newest usable key of a provider."""
+    usable: ProviderKeyQuerySet = ProviderKey.objects.visible_to(user).usable()
+    return usable.filter(provider=provider).order_by("-created_at").first()

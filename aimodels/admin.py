@@ -11,7 +11,16 @@ from django.http import HttpRequest
 
 from aimodels import keys
 from aimodels.errors import KeyRefused
-from aimodels.models import AIModel, ProviderConfig, ProviderKey
+from aimodels.models import (
+    AIModel,
+    KeyProvider,
+    KeyUsage,
+    ModelUsage,
+    ProviderConfig,
+    ProviderKey,
+)
+from aimodels.prices import MICROCREDITS
+from asynccoder.lib.admin import ReadOnly
 
 
 @admin.register(AIModel)
@@ -94,3 +103,67 @@ class ProviderKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # not generi
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
+
+
+@admin.register(KeyProvider)
+class KeyProviderAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # not generic at run time
+    list_display = ["slug", "name", "key_url", "is_active"]
+    list_editable = ["is_active"]
+    readonly_fields = ["slug"]
+    formfield_overrides = {URLField: {"assume_scheme": "https"}}
+
+    # The rows are the providers that the platform can speak to.
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(KeyUsage)
+class KeyUsageAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # not generic at run time
+    list_display = [
+        "created_at",
+        "user",
+        "provider",
+        "masked",
+        "model_name",
+        "input_tokens",
+        "output_tokens",
+        "price_usd",
+        "duration_ms",
+        "failure",
+    ]
+    list_filter = ["provider", "failure", "created_at"]
+    list_select_related = ["user"]
+    search_fields = ["=key_id", "user__username", "user__email", "reference", "model_name"]
+    date_hierarchy = "created_at"
+
+
+@admin.register(ModelUsage)
+class ModelUsageAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # not generic at run time
+    list_display = [
+        "day",
+        "model",
+        "user",
+        "task_type",
+        "calls",
+        "failures",
+        "own_key_calls",
+        "input_tokens",
+        "output_tokens",
+        "credits",
+        "average_ms",
+    ]
+    list_filter = ["day", "task_type", "model__provider", "model"]
+    list_select_related = ["model", "user"]
+    search_fields = ["user__username", "user__email", "model__name", "=repository_id"]
+    date_hierarchy = "day"
+
+    @admin.display(ordering="charged_microcredits")
+    def credits(self, row: ModelUsage) -> float:
+        return round(row.charged_microcredits / MICROCREDITS, 6)
+
+    @admin.display(description="average ms")
+    def average_ms(self, row: ModelUsage) -> int | None:
+        return round(row.duration_ms / row.calls) if row.calls else None

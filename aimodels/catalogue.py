@@ -83,9 +83,9 @@ def entries(*, today: date | None = None) -> list[Entry]:
 def load(*, today: date | None = None) -> Loaded:
     """Create or reprice the catalogue's rows; what staff decide about a row is left alone."""
     load_builtin()
-    made = 0
-    current = entries(today=today)
-    for entry in current:
+    made = changed = 0
+    known = {(row.provider, row.name): row for row in AIModel.objects.filter(owner=None)}
+    for entry in entries(today=today):
         values = {
             "display_name": entry.display_name,
             "description": entry.description,
@@ -94,6 +94,10 @@ def load(*, today: date | None = None) -> Loaded:
             "priced_at": entry.priced_at,
             **entry.prices,
         }
+        row = known.get((entry.provider, entry.name))
+        changed += row is not None and any(
+            getattr(row, name) != value for name, value in values.items()
+        )
         _, is_new = AIModel.objects.update_or_create(
             owner=None,
             provider=entry.provider,
@@ -107,7 +111,7 @@ def load(*, today: date | None = None) -> Loaded:
             },
         )
         made += is_new
-    return Loaded(created=made, updated=len(current) - made)
+    return Loaded(created=made, updated=changed)
 
 
 def load_builtin() -> AIModel:

@@ -8,7 +8,7 @@ from django.db.models import QuerySet
 
 from accounts.models import User
 from aimodels.errors import KeyRefused
-from aimodels.models import ProviderConfig, ProviderKey, ProviderKind
+from aimodels.models import KeyProvider, ProviderConfig, ProviderKey, ProviderKind
 from asynccoder.lib import fields
 from asynccoder.lib.fields import Secret
 
@@ -28,6 +28,8 @@ def add(*, user: User, provider: str, plain: str, name: str = "") -> ProviderKey
     """Store a key; the user's newest active key of a provider is the one that is used."""
     if provider not in KEYED:
         raise KeyRefused("This provider takes no key.")
+    if KeyProvider.objects.filter(slug=provider, is_active=False).exists():
+        raise KeyRefused("Keys of this provider are not taken here.")
     key = ProviderKey(user=user, provider=provider, name=name)
     _seal(key, plain)
     key.save()

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import Q, Sum
+from django.db.models.functions import Coalesce
 
 from accounts.models import User
 from aimodels.prices import Prices, microcredits, per_million
@@ -172,10 +173,32 @@ class ProviderConfig(models.Model):
         return self.get_provider_display()
 
 
+class KeyProvider(models.Model):
+    """S1's ``api_key_providers``: whose keys users may bring. Staff switch them on and off."""
+
+    slug = models.CharField(primary_key=True, max_length=20, choices=ProviderKind)
+    name = models.CharField(max_length=60)
+    key_url = models.URLField(max_length=500, blank=True, help_text="Where people get a key.")
+    is_active = models.BooleanField(
+        default=True, help_text="Off: no new keys, and those that are stored are not used."
+    )
+
+    class Meta:
+        ordering = ["slug"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class ProviderKeyQuerySet(models.QuerySet["ProviderKey"]):
     def visible_to(self, user: User) -> ProviderKeyQuerySet:
         """Return the user's own keys; nobody sees another's, not even masked."""
         return self.filter(user=user) if user.is_authenticated else self.none()
+
+    def usable(self) -> ProviderKeyQuerySet:
+        """Return the keys that neither their owner nor, for the provider, staff switched off."""
+        off = KeyProvider.objects.filter(is_active=False).values("slug")
+        return self.filter(is_active=True).exclude(provider__in=off)
 
 
 class ProviderKey(models.Model):
@@ -201,3 +224,119 @@ class ProviderKey(models.Model):
 
     def __str__(self) -> str:
         return f"{self.provider} {self.masked}"
+
+
+class KeyUsageQuerySet(models.QuerySet["KeyUsage"]):
+    def visible_to(self, user: User) -> KeyUsageQuerySet:
+        """Return the log of the user's own keys, those that were removed included."""
+        return self.filter(user=user) if user.is_authenticated else self.none()
+
+
+class KeyUsage(models.Model):
+    """S1's ``api_key_usage_logs``: one call with a user's own key. ``aimodels.usage`` writes it.
+
+    It outlives the key, so it holds the key's id and mask instead of a reference.
+    """
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="key_usage"
+    )
+    key_id = models.UUIDField()
+    masked = models.CharField(max_length=30, blank=True)
+    provider = models.CharField(max_length=20, choices=ProviderKind)
+    model_name = models.CharField(max_length=120)
+    reference = models.CharField(max_length=120, help_text="Such as task:<id>:call:3, or trial.")
+    input_tokens = models.PositiveBigIntegerField(default=0)
+    cached_tokens = models.PositiveBigIntegerField(default=0)
+    output_tokens = models.PositiveBigIntegerField(default=0)
+    price_usd = models.DecimalField(
+        max_digits=18,
+        decimal_places=9,
+        null=True,
+        blank=True,
+        help_text="What the provider asks for it by our price table; empty when unknown.",
+    )
+    duration_ms = models.PositiveBigIntegerField(default=0)
+    failure = models.CharField(max_length=40, blank=True, help_text="Empty when it was answered.")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects: ClassVar[Any] = KeyUsageQuerySet.as_manager()
+
+    class Meta:
+        verbose_name_plural = "key usage"
+        ordering = ["-created_at", "-id"]
+        indexes = [
+            models.Index(fields=["user", "-created_at"], name="key_usage_newest"),
+            models.Index(fields=["key_id", "-created_at"], name="key_usage_of_key"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.provider} {self.masked} {self.reference}"
+
+
+class ModelUsageQuerySet(models.QuerySet["ModelUsage"]):
+    def visible_to(self, user: User) -> ModelUsageQuerySet:
+        """Return the user's own figures; an administrator sees all."""
+        if not user.is_authenticated:
+            return self.none()
+        return self if user.is_admin else self.filter(user=user)
+
+    def since(self, day: date) -> ModelUsageQuerySet:
+        return self.filter(day__gte=day)
+
+    def totals(self) -> dict[str, int]:
+        """Return the sums of all rows, 0 where there is none."""
+        sums = {name: Coalesce(Sum(name), 0) for name in ModelUsage.COUNTERS}
+        return dict(self.aggregate(**sums))
+
+
+class ModelUsage(models.Model):
+    """S1's ``model_usage_stats``: what a user's runs used of a model in a day (UTC)."""
+
+    COUNTERS: ClassVar[tuple[str, ...]] = (
+        "calls",
+        "failures",
+        "own_key_calls",
+        "input_tokens",
+        "cached_tokens",
+        "output_tokens",
+        "charged_microcredits",
+        "duration_ms",
+    )
+
+    model = models.ForeignKey(AIModel, on_delete=models.CASCADE, related_name="usage")
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="model_usage"
+    )
+    task_type = models.CharField(max_length=15)
+    repository_id = models.UUIDField(null=True, blank=True)
+    day = models.DateField()
+    calls = models.PositiveBigIntegerField(default=0, help_text="Failures included.")
+    failures = models.PositiveBigIntegerField(default=0)
+    own_key_calls = models.PositiveBigIntegerField(default=0)
+    input_tokens = models.PositiveBigIntegerField(default=0)
+    cached_tokens = models.PositiveBigIntegerField(default=0)
+    output_tokens = models.PositiveBigIntegerField(default=0)
+    charged_microcredits = models.PositiveBigIntegerField(default=0)
+    duration_ms = models.PositiveBigIntegerField(default=0, help_text="Of all calls together.")
+
+    objects: ClassVar[Any] = ModelUsageQuerySet.as_manager()
+
+    class Meta:
+        verbose_name_plural = "model usage"
+        ordering = ["-day", "model"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["user", "day", "model", "task_type", "repository_id"],
+                condition=Q(repository_id__isnull=False),
+                name="model_usage_unique",
+            ),
+            models.UniqueConstraint(
+                fields=["user", "day", "model", "task_type"],
+                condition=Q(repository_id__isnull=True),
+                name="model_usage_unique_without_repository",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.day} {self.model_id} {self.task_type}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 
 from accounts.models import User
-from aimodels import access, providers
+from aimodels import access, providers, usage
 from aimodels.models import AIModel, ProviderKind
 from aimodels.providers import Verdict
 
@@ -27,4 +27,16 @@ def attempt(model: AIModel, user: User) -> Verdict:
         max_retries=0,
     )
     with closing(provider):
-        return providers.check(provider)
+        verdict = providers.check(provider)
+    usage.log_key(
+        usage.Call(
+            model=model,
+            user_id=user.pk,
+            reference="trial",
+            tokens=verdict.tokens,
+            seconds=verdict.seconds,
+            failure="" if verdict.works else verdict.outcome,
+            key_id=found.key_id,
+        )
+    )
+    return verdict

@@ -7,7 +7,7 @@ from typing import Any
 from rest_framework import serializers
 
 from aimodels import keys
-from aimodels.models import TASK_TYPES, AIModel, ProviderKey
+from aimodels.models import TASK_TYPES, AIModel, KeyProvider, KeyUsage, ProviderKey
 
 # US$ per token; dearer than any model, and small enough for the column.
 HIGHEST_PRICE = 1
@@ -121,3 +121,44 @@ class ProviderKeySerializer(serializers.ModelSerializer[ProviderKey]):
             "updated_at",
         ]
         read_only_fields = ["masked", "last_used_at", "created_at", "updated_at"]
+
+
+class KeyProviderSerializer(serializers.ModelSerializer[KeyProvider]):
+    """Whose keys may be stored; ``id`` is what a key's ``provider`` says."""
+
+    id = serializers.CharField(source="slug")
+
+    class Meta:
+        model = KeyProvider
+        fields = ["id", "name", "key_url"]
+
+
+class KeyUsageSerializer(serializers.ModelSerializer[KeyUsage]):
+    """One call with a user's own key; ``price_usd`` is the provider's by our table, or null."""
+
+    model = serializers.CharField(source="model_name")
+    price_usd = serializers.FloatField()
+
+    class Meta:
+        model = KeyUsage
+        fields = [
+            "id",
+            "key_id",
+            "masked",
+            "provider",
+            "model",
+            "reference",
+            "input_tokens",
+            "cached_tokens",
+            "output_tokens",
+            "price_usd",
+            "duration_ms",
+            "failure",
+            "created_at",
+        ]
+
+
+class KeyUsageFilter(serializers.Serializer[None]):
+    """Which entries of the log: of one key."""
+
+    key_id = serializers.UUIDField(required=False)

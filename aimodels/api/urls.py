@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from django.urls import URLPattern, path
 
-from aimodels.api.views import ModelViewSet, ProviderKeyViewSet
+from aimodels.api.views import (
+    KeyProviderViewSet,
+    KeyUsageViewSet,
+    ModelViewSet,
+    ProviderKeyViewSet,
+)
 
 v1: list[URLPattern] = [
     path("models", ModelViewSet.as_view({"get": "list", "post": "create"}), name="v1-models"),
@@ -19,6 +24,12 @@ v1: list[URLPattern] = [
         ProviderKeyViewSet.as_view({"get": "list", "post": "create"}),
         name="v1-api-keys",
     ),
+    path(
+        "api-keys/providers",
+        KeyProviderViewSet.as_view({"get": "list"}),
+        name="v1-api-key-providers",
+    ),
+    path("api-keys/usage", KeyUsageViewSet.as_view({"get": "list"}), name="v1-api-key-usage"),
     path(
         "api-keys/<uuid:pk>",
         ProviderKeyViewSet.as_view({"get": "retrieve", "put": "update", "delete": "destroy"}),

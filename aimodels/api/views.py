@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, cast
 
 from django.shortcuts import get_object_or_404
+from django.utils import timezone
+from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework.mixins import ListModelMixin
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
@@ -15,12 +18,28 @@ from accounts.models import User
 from aimodels import access, keys, own, trial
 from aimodels.api.serializers import (
     AIModelSerializer,
+    KeyProviderSerializer,
+    KeyUsageFilter,
+    KeyUsageSerializer,
     OwnModelSerializer,
     ProviderKeySerializer,
     TrialSerializer,
 )
-from aimodels.models import AIModel, AIModelQuerySet, ProviderKey, ProviderKeyQuerySet
+from aimodels.api.shapes import TRIAL, ModelWithUsageSerializer
+from aimodels.models import (
+    AIModel,
+    AIModelQuerySet,
+    KeyProvider,
+    KeyUsage,
+    KeyUsageQuerySet,
+    ModelUsage,
+    ProviderKey,
+    ProviderKeyQuerySet,
+)
+from aimodels.prices import MICROCREDITS
 from asynccoder.lib.errors import NotFound
+
+USAGE_DAYS = 30
 
 
 class ModelViewSet(ListModelMixin, GenericViewSet[AIModel]):
@@ -37,15 +56,20 @@ class ModelViewSet(ListModelMixin, GenericViewSet[AIModel]):
         page = self.paginate_queryset(self.get_queryset())
         return self.get_paginated_response(_shown(page or [], self._user))
 
+    @extend_schema(responses=ModelWithUsageSerializer)
     def retrieve(self, request: Request, pk: str) -> Response:
-        return Response(_shown([self._model(pk)], self._user)[0])
+        """Show a model, and what the user's own runs used of it in 30 days."""
+        model = self._model(pk)
+        return Response(_shown([model], self._user)[0] | {"usage": _usage(model, self._user)})
 
+    @extend_schema(request=OwnModelSerializer, responses={201: AIModelSerializer})
     def create(self, request: Request) -> Response:
         given = OwnModelSerializer(data=request.data)
         given.is_valid(raise_exception=True)
         model = own.add(owner=self._user, values=given.validated_data)
         return Response(_shown([model], self._user)[0], status=201)
 
+    @extend_schema(request=OwnModelSerializer(partial=True), responses=AIModelSerializer)
     def update(self, request: Request, pk: str) -> Response:
         model = self._model(pk)
         given = OwnModelSerializer(data=request.data, partial=True)
@@ -57,6 +81,7 @@ class ModelViewSet(ListModelMixin, GenericViewSet[AIModel]):
         own.remove(self._model(pk), by=self._user)
         return Response(status=204)
 
+    @extend_schema(request=TrialSerializer, responses={200: TRIAL})
     def test(self, request: Request) -> Response:
         """Try the model once and say how it went; a failure is a verdict, not an error."""
         given = TrialSerializer(data=request.data)
@@ -98,6 +123,18 @@ def _shown(models: list[AIModel], user: User) -> list[dict[str, Any]]:
     return [dict(row) for row in AIModelSerializer(models, many=True, context=context).data]
 
 
+def _usage(model: AIModel, user: User) -> dict[str, Any]:
+    first = timezone.now().date() - timedelta(days=USAGE_DAYS - 1)
+    own = ModelUsage.objects.visible_to(user).filter(user=user, model=model)
+    sums = own.since(first).totals()
+    charged, duration = sums.pop("charged_microcredits"), sums.pop("duration_ms")
+    return sums | {
+        "days": USAGE_DAYS,
+        "credits_used": charged / MICROCREDITS,
+        "average_duration_ms": round(duration / sums["calls"]) if sums["calls"] else None,
+    }
+
+
 class NotByAccessKey(BasePermission):
     """A platform key that leaked must not replace the keys that pay the providers."""
 
@@ -107,8 +144,33 @@ class NotByAccessKey(BasePermission):
         return "X-API-Key" not in request.headers
 
 
+class KeyProviderViewSet(ListModelMixin, GenericViewSet[KeyProvider]):
+    """Whose keys may be stored here."""
+
+    serializer_class = KeyProviderSerializer
+    queryset = KeyProvider.objects.filter(is_active=True)
+    plural = "providers"
+
+
+@extend_schema_view(list=extend_schema(parameters=[KeyUsageFilter]))
+class KeyUsageViewSet(ListModelMixin, GenericViewSet[KeyUsage]):
+    """What the user's own keys were used for, newest first; keys that were removed included."""
+
+    serializer_class = KeyUsageSerializer
+    plural = "usage"
+
+    def get_permissions(self) -> list[Any]:
+        return [*super().get_permissions(), NotByAccessKey()]
+
+    def get_queryset(self) -> KeyUsageQuerySet:
+        wanted = KeyUsageFilter(data=self.request.query_params.dict())
+        wanted.is_valid(raise_exception=True)
+        own: KeyUsageQuerySet = KeyUsage.objects.visible_to(cast("User", self.request.user))
+        return own.filter(**wanted.validated_data)
+
+
 class ProviderKeyViewSet(ListModelMixin, GenericViewSet[ProviderKey]):
-    """S1's ``/api/v1/api-keys``: written, replaced, switched off, removed; returned masked."""
+    """Keys for AI providers: written, replaced, switched off, removed; returned masked."""
 
     serializer_class = ProviderKeySerializer
     plural = "api_keys"

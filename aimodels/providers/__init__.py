@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from aimodels.providers.base import Provider
 from aimodels.providers.verdict import Verdict, check
 
-__all__ = ["ADAPTERS", "Verdict", "check", "connect"]
+__all__ = ["ADAPTERS", "Verdict", "check", "connect", "preparations"]
 
 ADAPTERS: dict[str, tuple[str, dict[str, Any]]] = {
     "anthropic": ("aimodels.providers.anthropic.AnthropicProvider", {}),
@@ -20,6 +22,18 @@ ADAPTERS: dict[str, tuple[str, dict[str, Any]]] = {
     "custom": ("aimodels.providers.openai.OpenAIProvider", {}),
 }
 """Provider kind to the dotted path of its adapter and the adapter's own arguments."""
+
+
+def preparations() -> list[Callable[[], object]]:
+    """Return what can be done ahead of ``connect``, piece by piece, each a second or less of CPU."""
+    modules = dict.fromkeys(path.rpartition(".")[0] for path, _ in ADAPTERS.values())
+    return [_read_certificates, *(partial(importlib.import_module, name) for name in modules)]
+
+
+def _read_certificates() -> None:
+    from aimodels.providers.line import certificates
+
+    certificates(trust_env=True)
 
 
 def connect(  # noqa: PLR0913 - one for each thing that is configured

@@ -5,7 +5,14 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from aimodels.providers.base import BadRequest, Provider, ProviderError, ProviderRefused, Request
+from aimodels.providers.base import (
+    BadRequest,
+    Provider,
+    ProviderError,
+    ProviderRefused,
+    Request,
+    Usage,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +26,7 @@ class Verdict:
     outcome: str
     message: str
     seconds: float
+    tokens: Usage = Usage()  # noqa: RUF009 # frozen
 
     @property
     def works(self) -> bool:
@@ -33,17 +41,17 @@ def check(provider: Provider) -> Verdict:
         max_output_tokens=64,
     )
     started = time.monotonic()
-    outcome, message = _try(provider, request)
-    return Verdict(outcome, message, round(time.monotonic() - started, 3))
+    outcome, message, tokens = _try(provider, request)
+    return Verdict(outcome, message, round(time.monotonic() - started, 3), tokens)
 
 
-def _try(provider: Provider, request: Request) -> tuple[str, str]:
+def _try(provider: Provider, request: Request) -> tuple[str, str, Usage]:
     try:
-        provider.complete(request)
+        reply = provider.complete(request)
     except ProviderRefused as error:
-        return error.reason, str(error)
+        return error.reason, str(error), Usage()
     except BadRequest as error:
-        return "bad_request", str(error)
+        return "bad_request", str(error), Usage()
     except ProviderError as error:
-        return "unreachable", str(error)
-    return "works", "The model answered."
+        return "unreachable", str(error), Usage()
+    return "works", "The model answered.", reply.usage

@@ -3,7 +3,8 @@
 A script is a list of turns (or a callable that returns one). The turn that answers is chosen by
 the number of assistant turns in the request, so a resumed run is told the same. A turn is
 ``{"text", "tool_calls": [{"name", "arguments"}], "usage", "stop", "faults": [fault, ...]}``; its
-faults are used up first, one a request. A fault is one of
+faults are used up first, one a request; a ``fault`` is played whenever the script returns it. A
+fault is one of
 
     {"status": 429, "retry_after": 0.01, "message": "...", "code": "...", "type": "...",
      "location": URL}
@@ -14,6 +15,9 @@ faults are used up first, one a request. A fault is one of
     {"error_event": text}      the stream reports an overload half-way
     {"no_finish": true}        the stream ends without its finish reason
     {"slow": seconds}          pause before every chunk (the answer is right)
+
+A turn may have a function ``passing``: it is called with "half" and "end" when half of the answer
+is sent and when all but its last event is, and may take its time.
 
 Like the real ones it refuses a history in which a tool call is left unanswered, more than four
 cache marks, and an unknown key. ``python -m aimodels.tests.model_server --port P --script F``
@@ -73,6 +77,9 @@ class ModelServer(ThreadingHTTPServer):
         return self.script[answered] if answered < len(self.script) else LAST
 
     def next_fault(self, turn: Turn, answered: int) -> dict[str, Any] | None:
+        if "fault" in turn:
+            found: dict[str, Any] = turn["fault"]
+            return found
         with self._lock:
             used = self._faults_used.get(answered, 0)
             self._faults_used[answered] = used + 1
@@ -165,15 +172,18 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return None
         prompt = wire.prompt(body)
-        cached = self.server.cached_share(prompt)
+        is_told = "cached" in turn.get("usage", {})
+        cached = 0 if is_told else self.server.cached_share(prompt)
         events = wire.events(body, turn, (len(prompt.encode()), cached))
         if "error_event" in fault:
             reported = {"type": "overloaded_error", "message": fault["error_event"]}
             event = f"event: error\ndata: {json.dumps(wire.error(529, reported))}\n\n"
             events = [*events[: len(events) // 2], event.encode()]
-        return self._stream(events, fault)
+        return self._stream(events, fault, turn.get("passing"))
 
-    def _stream(self, events: list[bytes], fault: dict[str, Any]) -> None:
+    def _stream(
+        self, events: list[bytes], fault: dict[str, Any], passing: Callable[[str], None] | None
+    ) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Connection", "close")
@@ -186,9 +196,12 @@ class _Handler(BaseHTTPRequestHandler):
             events = [event for event in events if b"message_delta" not in event]
         if "reset_after" in fault or "truncate_after" in fault:
             return self._cut(b"".join(events), fault)
-        for event in events:
+        places = {len(events) // 2: "half", len(events) - 1: "end"} if passing else {}
+        for number, event in enumerate(events):
             if "slow" in fault:
                 time.sleep(fault["slow"])
+            if passing and number in places:
+                passing(places[number])
             self.wfile.write(event)
             self.wfile.flush()
         return None

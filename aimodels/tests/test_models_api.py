@@ -12,7 +12,7 @@ from rest_framework.test import APIClient
 
 from accounts.models import User
 from aimodels import keys
-from aimodels.models import AIModel, ProviderConfig, ProviderKind
+from aimodels.models import AIModel, KeyUsage, ProviderConfig, ProviderKind
 from aimodels.tests.make import make_model
 from aimodels.tests.model_server import serve
 from asynccoder.lib import outbound
@@ -291,6 +291,9 @@ def test_a_trial_of_an_own_model_reaches_only_what_is_allowed(
         settings.OUTBOUND_ALLOWED = [f"127.0.0.1:{server.server_port}"]
         body = as_alice.post(f"{MODELS}/test", {"model_id": str(model.pk)}).json()
         assert (body["works"], body["outcome"]) == (True, "works"), body
+    entry = KeyUsage.objects.get()
+    assert (entry.user, entry.reference, entry.failure) == (alice, "trial", "")
+    assert entry.output_tokens > 0
 
 
 def test_the_admin_lists_models_and_never_shows_a_key(page: Any, staff: User, alice: User) -> None:

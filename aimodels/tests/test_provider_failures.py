@@ -255,5 +255,5 @@ def test_trying_a_model_gives_a_verdict(
         verdict = check(provider)
     assert verdict.outcome == outcome
     assert verdict.works == (outcome == "works")
-    assert 0 <= verdict.seconds < 5
+    assert verdict.seconds > 0
     assert verdict.message

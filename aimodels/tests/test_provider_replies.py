@@ -6,7 +6,6 @@ import json
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 from aimodels.providers import connect
 from aimodels.providers.base import Provider, Reply, Request, ToolCall, ToolOutput, ToolSpec, Usage
 from aimodels.tests.model_server import ModelServer, Script, serve
+from asynccoder.tests.processes import wait_for
 
 KINDS = ["openai", "anthropic", "gemini", "custom"]
 BASH = ToolSpec(
@@ -331,7 +331,7 @@ def test_the_scripted_server_runs_as_a_process_of_its_own(tmp_path: Path) -> Non
     argv = [sys.executable, "-m", "aimodels.tests.model_server", "--port", str(port)]
     process = subprocess.Popen([*argv, "--script", str(script)], cwd=Path(__file__).parents[2])
     try:
-        wait_for_port(port)
+        wait_for(lambda: is_open(port), what="the server listens")
         provider = connect(
             "custom", base_url=f"http://127.0.0.1:{port}/v1", api_key="", model="m", timeout=5,
             max_retries=0,
@@ -344,13 +344,9 @@ def test_the_scripted_server_runs_as_a_process_of_its_own(tmp_path: Path) -> Non
         process.wait()
 
 
-def wait_for_port(port: int) -> None:
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        else:
-            return
+def is_open(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True

@@ -78,7 +78,7 @@ def openai_events(body: Body, turn: Turn, sizes: tuple[int, int]) -> list[bytes]
             "function": function,
         }
         chunks.append(_choice({"tool_calls": [first]}))
-        for piece in pieces(arguments_of(call)):
+        for piece in pieces(arguments_of(call), turn.get("piece", 12)):
             delta = {"index": number, "function": {"arguments": piece}}
             chunks.append(_choice({"tool_calls": [delta]}))
     stop = {"refusal": "content_filter", "end_turn": "stop", "max_tokens": "length"}
