@@ -8,8 +8,15 @@ from django.contrib import admin
 from django.http import HttpRequest
 
 from asynccoder.lib.admin import ReadOnly
+from billing import plans
 from billing.ledger import as_credits
-from billing.models import CreditAccount, CreditHold, LedgerEntry, SubscriptionPlan
+from billing.models import (
+    CreditAccount,
+    CreditHold,
+    LedgerEntry,
+    SubscriptionPlan,
+    SubscriptionUsage,
+)
 
 
 class HoldInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg] # not generic at run time
@@ -107,7 +114,28 @@ class SubscriptionPlanAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # not g
         "monthly_credits",
         "concurrent_tasks",
         "requests_per_hour",
+        "tasks_per_hour",
         "is_active",
     ]
     list_filter = ["is_active"]
     search_fields = ["name", "slug"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        # Accounts name their plan by it.
+        return ["slug"] if obj else []
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: Any) -> None:
+        plans.change(obj)
+
+
+@admin.register(SubscriptionUsage)
+class SubscriptionUsageAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # not generic at run time
+    list_display = ["period_start", "user", "plan", "holds", "charges", "used", "updated_at"]
+    list_filter = ["period_start", "plan"]
+    list_select_related = ["user"]
+    search_fields = ["user__username", "user__email"]
+    date_hierarchy = "period_start"
+
+    @admin.display(description="credits used")
+    def used(self, row: SubscriptionUsage) -> float:
+        return as_credits(row.used_microcredits)

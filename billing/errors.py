@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asynccoder.lib.errors import AppError, Conflict
+from asynccoder.lib.errors import AppError, Conflict, TryAgain
 
 
 class CapReached(AppError):
@@ -19,3 +19,11 @@ class LedgerIsFinal(Exception):
 
 class PlanUnknown(AppError):
     """There is no such plan."""
+
+
+class PaymentsNotSet(TryAgain):
+    """Paying for a plan needs the setting STRIPE_SECRET_KEY."""
+
+
+class PaymentsMissing(TryAgain):
+    """Payments are not part of this version yet; staff can put you on a plan."""

@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import F
 from django.utils import timezone
 
 from accounts import feed
 from accounts.models import User
 from asynccoder.lib.errors import OutOfCredit
+from billing import usage
 from billing.errors import CapReached, HoldClosed
 from billing.models import CreditAccount, CreditHold, LedgerEntry
 
@@ -111,7 +113,7 @@ def hold(*, user_id: UUID, microcredits: int, reference: str, description: str) 
     _refuse_negative(microcredits)
     account = account_of(user_id)
     with transaction.atomic():
-        _lock(user_id)
+        _lock(pk=user_id)
         opened, is_new = CreditHold.objects.get_or_create(
             reference=reference,
             defaults={
@@ -120,6 +122,8 @@ def hold(*, user_id: UUID, microcredits: int, reference: str, description: str) 
                 "remaining_microcredits": microcredits,
             },
         )
+        if is_new:
+            usage.note(user_id, holds=1)
         if is_new and microcredits:
             _apply(account, _set_aside(reference, microcredits, description))
     return opened
@@ -149,38 +153,36 @@ def reserve(
         _apply(held.account, _set_aside(reference, missing, f"More for {hold_reference}"))
 
 
-def charge(*, hold_reference: str, microcredits: int, reference: str, description: str) -> bool:
-    """Spend from the hold; return False when the reference was charged before.
+def charge(*, hold_reference: str, microcredits: int, reference: str, description: str) -> int:
+    """Spend from the hold; return what was charged, 0 when the reference was charged before.
 
-    What the hold does not cover comes from the balance as far as it goes, never below zero; the
-    rest is the platform's loss and is logged. Raises HoldClosed after the release.
+    Never more than the hold has left: what was reserved is the most that a task's owner agreed
+    to. The rest is the platform's loss and is logged. Raises HoldClosed after the release.
     """
     _refuse_negative(microcredits)
     with transaction.atomic():
         held = _hold_for_update(hold_reference)
         if LedgerEntry.objects.filter(reference=reference).exists():
-            return False
+            return 0
         if not held.is_open:
             raise HoldClosed
         if not microcredits:
-            return True
-        from_hold = min(microcredits, held.remaining_microcredits)
-        from_balance = min(microcredits - from_hold, held.account.balance_microcredits)
-        uncovered = microcredits - from_hold - from_balance
+            return 0
+        charged = min(microcredits, held.remaining_microcredits)
+        uncovered = microcredits - charged
         if uncovered:
             logger.error("%s: %d microcredits could not be charged", reference, uncovered)
             description = f"{description} ({uncovered} microcredits not covered)"
-        _move_hold(held, remaining=-from_hold)
+        _move_hold(held, remaining=-charged)
         change = _Change(
             kind=Kind.CHARGE,
             reference=reference,
             description=description,
-            balance=-from_balance,
-            held=-from_hold,
-            spent=from_hold + from_balance,
+            held=-charged,
+            spent=charged,
         )
         _apply(held.account, change)
-    return True
+    return charged
 
 
 def release(*, hold_reference: str) -> int:
@@ -218,15 +220,17 @@ def _set_aside(reference: str, microcredits: int, description: str) -> _Change:
     )
 
 
-def _lock(user_id: UUID) -> None:
+def _lock(**owner: Any) -> None:
     """Take the user's row (PostgreSQL); SQLite's transactions are exclusive from their start."""
-    User.objects.select_for_update(no_key=True).only("pk").get(pk=user_id)
+    if connection.features.has_select_for_update:
+        users = User.objects.select_for_update(no_key=True, of=("self",))
+        users.only("pk").filter(**owner).first()
 
 
 def _hold_for_update(reference: str) -> CreditHold:
     """Return the hold with its account, both as they are while the user's row is locked."""
-    owner = CreditHold.objects.values_list("account__user_id", flat=True).get(reference=reference)
-    _lock(owner)
+    _lock(credit_account__holds__reference=reference)
+    # A query of its own: the one that waited for the lock saw the rows as they were before.
     return CreditHold.objects.select_related("account").get(reference=reference)
 
 
@@ -253,7 +257,7 @@ def _record(user_id: UUID, change: _Change) -> bool:
     account = account_of(user_id)
     try:
         with transaction.atomic():
-            _lock(user_id)
+            _lock(pk=user_id)
             _apply(account, change)
     except _Repeated:
         return False
@@ -264,10 +268,12 @@ def _apply(account: CreditAccount, change: _Change) -> None:
     """Move the money and write the entry, within the caller's transaction.
 
     1. Move balance and held in one UPDATE that cannot take what is not there.
-    2. An entry with this reference means that it was done before: raise _Repeated.
-    3. No row moved means too little credit: raise OutOfCredit.
-    4. Read the row back (it is ours until the commit) and write the entry with it.
-    5. Tell the user's feed when the free balance changed.
+    2. Read the row back (it is ours until the commit).
+    3. No row moved means too little credit: raise OutOfCredit, or _Repeated if there is an entry
+       with this reference already.
+    4. Write the entry; that its reference is taken means that it was done before: raise _Repeated.
+    5. Count what was spent or given back in the month's usage.
+    6. Tell the user's feed when the free balance changed.
     """
     moved = CreditAccount.objects.filter(
         pk=account.pk,
@@ -280,12 +286,16 @@ def _apply(account: CreditAccount, change: _Change) -> None:
         entry_sequence=F("entry_sequence") + 1,
         updated_at=timezone.now(),
     )
-    if LedgerEntry.objects.filter(reference=change.reference).exists():
-        raise _Repeated
     account.refresh_from_db()
     if not moved:
+        if LedgerEntry.objects.filter(reference=change.reference).exists():
+            raise _Repeated
         raise _out_of_credit(account, change)
     _write(account, change)
+    if change.kind == Kind.CHARGE:
+        usage.note(account.user_id, charges=1, charged_microcredits=change.spent)
+    elif change.kind == Kind.REFUND:
+        usage.note(account.user_id, refunded_microcredits=-change.spent)
     if change.balance:
         _announce(account, change.balance)
 
@@ -313,7 +323,6 @@ def _write(account: CreditAccount, change: _Change) -> None:
                 held_after=account.held_microcredits,
             )
     except IntegrityError as error:
-        # Only another account's entry can have come between: one reference for two users.
         raise _Repeated from error
 
 

@@ -6,6 +6,7 @@ import uuid
 from typing import Any, ClassVar, NoReturn
 
 from django.conf import settings
+from django.core.validators import MinValueValidator
 from django.db import models
 from django.db.models import F, Q
 
@@ -163,9 +164,9 @@ class SubscriptionPlan(models.Model):
     description = models.TextField(blank=True)
     price_usd = models.DecimalField(max_digits=10, decimal_places=2, default=0)
     monthly_credits = models.PositiveIntegerField(default=0)
-    concurrent_tasks = models.PositiveIntegerField(default=2)
-    requests_per_hour = models.PositiveIntegerField(default=100)
-    tasks_per_hour = models.PositiveIntegerField(default=10)
+    concurrent_tasks = models.PositiveIntegerField(default=2, validators=[MinValueValidator(1)])
+    requests_per_hour = models.PositiveIntegerField(default=100, validators=[MinValueValidator(1)])
+    tasks_per_hour = models.PositiveIntegerField(default=10, validators=[MinValueValidator(1)])
     is_active = models.BooleanField(default=True)
 
     class Meta:
@@ -173,3 +174,46 @@ class SubscriptionPlan(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class SubscriptionUsageQuerySet(models.QuerySet["SubscriptionUsage"]):
+    def visible_to(self, user: User) -> SubscriptionUsageQuerySet:
+        """Return the user's own months; an administrator sees all."""
+        if not user.is_authenticated:
+            return self.none()
+        return self if user.is_admin else self.filter(user=user)
+
+
+class SubscriptionUsage(models.Model):
+    """S1's ``subscription_usage``: what an account used in a month (UTC). The ledger writes it."""
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="subscription_usage"
+    )
+    period_start = models.DateField(help_text="First day of the month.")
+    plan = models.CharField(max_length=40, help_text="The plan when the month began to be used.")
+    holds = models.PositiveBigIntegerField(
+        default=0, help_text="Pieces of work that credits were set aside for, such as tasks."
+    )
+    charges = models.PositiveBigIntegerField(default=0)
+    charged_microcredits = models.PositiveBigIntegerField(default=0)
+    refunded_microcredits = models.PositiveBigIntegerField(default=0)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects: ClassVar[Any] = SubscriptionUsageQuerySet.as_manager()
+
+    class Meta:
+        verbose_name_plural = "subscription usage"
+        ordering = ["-period_start", "user"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["user", "period_start"], name="subscription_usage_unique"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user_id} {self.period_start:%Y-%m}"
+
+    @property
+    def used_microcredits(self) -> int:
+        return self.charged_microcredits - self.refunded_microcredits

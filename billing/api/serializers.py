@@ -7,12 +7,15 @@ from typing import Any
 
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from billing import ledger
-from billing.models import LedgerEntry, SubscriptionPlan
+from billing.models import LedgerEntry, SubscriptionPlan, SubscriptionUsage
 
 
+@extend_schema_field(OpenApiTypes.NUMBER)
 class Credits(serializers.Field[int, int, Any, Any]):
     """Microcredits inside, credits outside."""
 
@@ -64,6 +67,7 @@ class PlanSerializer(serializers.ModelSerializer[SubscriptionPlan]):
         ]
 
 
+@extend_schema_field(OpenApiTypes.STR)
 class Moment(serializers.Field[datetime, str, Any, Any]):
     """An ISO 8601 date or moment; ``is_end`` makes a bare date the end of that day."""
 
@@ -93,3 +97,31 @@ class TransactionFilter(serializers.Serializer[None]):
     kind = serializers.ChoiceField(choices=LedgerEntry.Kind.choices, required=False)
     start_date = Moment(required=False)
     end_date = Moment(required=False, is_end=True)
+
+
+class SubscribeSerializer(serializers.Serializer[None]):
+    """Which plan: its ``id`` in the list of plans."""
+
+    plan = serializers.SlugField(max_length=40)
+
+
+class MonthFilter(serializers.Serializer[None]):
+    """Which month's usage, such as 2026-11; the present one without it."""
+
+    month = serializers.DateField(input_formats=["%Y-%m"], required=False)
+
+
+@extend_schema_field(OpenApiTypes.STR)
+class Month(serializers.DateField):
+    """A month, such as 2026-11."""
+
+
+class SubscriptionUsageSerializer(serializers.ModelSerializer[SubscriptionUsage]):
+    month = Month(source="period_start", format="%Y-%m")
+    tasks = serializers.IntegerField(source="holds")
+    credits_used = Credits(source="used_microcredits")
+    credits_refunded = Credits(source="refunded_microcredits")
+
+    class Meta:
+        model = SubscriptionUsage
+        fields = ["month", "plan", "tasks", "charges", "credits_used", "credits_refunded"]

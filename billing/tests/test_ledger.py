@@ -23,7 +23,7 @@ def hold(user: User, credits: int, reference: str = "task:1") -> None:
     )
 
 
-def charge(credits: int, reference: str = "task:1:call:1", of: str = "task:1") -> bool:
+def charge(credits: int, reference: str = "task:1:call:1", of: str = "task:1") -> int:
     return ledger.charge(
         hold_reference=of, microcredits=credits * CREDIT, reference=reference, description="Call"
     )
@@ -90,7 +90,7 @@ def test_a_hold_beyond_the_balance_is_refused_and_leaves_nothing(alice: User) ->
 def test_a_hold_of_nothing_writes_no_entry(alice: User) -> None:
     hold(alice, 0)
     assert not LedgerEntry.objects.exists()
-    assert charge(0)
+    assert charge(0) == 0
     assert ledger.release(hold_reference="task:1") == 0
     assert CreditAccount.objects.get(user=alice).holds.filter(is_open=False).count() == 1
 
@@ -156,24 +156,19 @@ def test_reserve_beyond_the_balance_changes_nothing(alice: User) -> None:
     assert_books_balance(alice)
 
 
-def test_a_charge_above_the_hold_takes_the_rest_from_the_balance(alice: User) -> None:
-    give(alice, 10)
-    hold(alice, 4)
-    assert charge(7)
-    assert in_credits(alice) == (3, 0, 7)
-    assert_books_balance(alice)
-
-
-def test_what_nobody_has_is_not_charged_but_said(
+def test_a_charge_never_goes_beyond_the_hold_and_the_rest_is_said(
     alice: User, caplog: pytest.LogCaptureFixture
 ) -> None:
     give(alice, 10)
     hold(alice, 4)
     with caplog.at_level(logging.ERROR, logger="billing.ledger"):
-        assert charge(12)
-    assert in_credits(alice) == (0, 0, 10)
-    assert "2000000 microcredits could not be charged" in caplog.text
-    assert "2000000" in LedgerEntry.objects.get(kind="charge").description
+        assert charge(7) == 4 * CREDIT
+        assert charge(1, "task:1:call:2") == 0
+    assert in_credits(alice) == (6, 0, 4)
+    assert "3000000 microcredits could not be charged" in caplog.text
+    charges = LedgerEntry.objects.filter(kind="charge").order_by("sequence")
+    assert [entry.held_change for entry in charges] == [-4 * CREDIT, 0]
+    assert all("not covered" in entry.description for entry in charges)
     assert_books_balance(alice)
 
 
