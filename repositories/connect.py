@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -13,20 +14,22 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from accounts.models import User
-from asynccoder.lib import fields, outbound
+from asynccoder.lib import fields, outbound, upcalls
 from asynccoder.lib.errors import NotAllowed, RunFailed
-from repositories import git
+from repositories import git, github_access, hosted
 from repositories.errors import (
     AlreadyConnected,
+    CredentialRefused,
     FetchFailed,
+    GithubTokenRefused,
     LocalPathRefused,
     RepositoryRefused,
     as_failed_run,
     as_refusal,
 )
 from repositories.models import Repository
+from repositories.names import NAME, RULE
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 PATH = re.compile(r"(/[A-Za-z0-9._~+-][A-Za-z0-9._~+=,:-]*)+/?")
 CREDENTIAL_CHARACTERS = 1000
 TOKEN_USER = "x-access-token"  # noqa: S105 - a user name that forges take beside a token
@@ -71,7 +74,7 @@ def _described(owner: User, url: str, name: str, *, is_operator: bool) -> Reposi
         return Repository(
             owner=owner, kind=Repository.Kind.LOCAL, url=str(path), name=short, full_name=short
         )
-    outbound.check(url)
+    github_access.check_address(url)
     parts = urlsplit(url)
     if parts.query or parts.fragment or not PATH.fullmatch(parts.path):
         raise RepositoryRefused("This is no address of a repository.", details={"field": "url"})
@@ -79,7 +82,7 @@ def _described(owner: User, url: str, name: str, *, is_operator: bool) -> Reposi
     full_name = name or "/".join(steps[-2:])
     return Repository(
         owner=owner,
-        kind=_kind(parts.hostname or ""),
+        kind=Repository.Kind.GITHUB if github_access.is_on_github(url) else Repository.Kind.GIT,
         url=f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}",
         name=_checked_name(name or steps[-1]),
         full_name=full_name[:200],
@@ -87,18 +90,9 @@ def _described(owner: User, url: str, name: str, *, is_operator: bool) -> Reposi
     )
 
 
-def _kind(host: str) -> str:
-    is_github = host.lower() == urlsplit(settings.GITHUB_URL).hostname
-    return Repository.Kind.GITHUB if is_github else Repository.Kind.GIT
-
-
 def _checked_name(name: str) -> str:
     if not NAME.fullmatch(name):
-        raise RepositoryRefused(
-            "A name holds letters, digits, dots, dashes and underscores and begins with a letter "
-            "or a digit.",
-            details={"field": "name"},
-        )
+        raise RepositoryRefused(RULE, details={"field": "name"})
     return name
 
 
@@ -150,9 +144,10 @@ def _seal(repository: Repository, credential: git.Credential) -> None:
 
 
 def credential_of(repository: Repository) -> git.Credential | None:
-    """Return the opened credential, or None where the repository has none."""
+    """Return the opened credential, else the owner's GitHub token where it is GitHub's, or None."""
     if not repository.sealed_credential:
-        return None
+        token = github_access.token_for_git(repository)
+        return git.Credential(TOKEN_USER, token) if token else None
     plain = fields.unseal(repository.sealed_credential, context=_context(repository))
     username, _, secret = plain.partition(":")
     return git.Credential(username, secret)
@@ -184,7 +179,7 @@ def remote_of(repository: Repository) -> git.Remote:
         return git.Remote(repository.url)
     if not repository.url:
         raise RepositoryRefused("The repository has no address to fetch from.")
-    destination = outbound.check(repository.url)
+    destination = github_access.check_address(repository.url)
     return git.Remote(
         repository.url,
         credential_of(repository),
@@ -194,10 +189,15 @@ def remote_of(repository: Repository) -> git.Remote:
 
 
 def disconnect_repository(repository: Repository) -> None:
-    """Forget the credential and refuse new tasks; the results of earlier ones stay readable."""
+    """Forget the credential and what is kept for other machines, and refuse new tasks.
+
+    The results of earlier ones stay readable. One that the platform hosts is removed.
+    """
     Repository.objects.filter(pk=repository.pk, is_active=True).update(
         is_active=False, sealed_credential="", updated_at=timezone.now()
     )
+    transaction.on_commit(lambda: upcalls.call("repository_closed", repository.pk))
+    transaction.on_commit(lambda: hosted.forget(repository))
     repository.refresh_from_db()
 
 
@@ -205,18 +205,42 @@ def sync_repository(repository: Repository) -> None:
     """Bring the mirror up to date and note when, or why not. Raises RunFailed's children."""
     try:
         with as_failed_run():
-            git.ensure_mirror(
-                mirror_path(repository),
-                _run_remote(repository),
-                max_bytes=settings.REPOSITORY_MAX_BYTES,
-            )
-            values = _facts(repository)
+            values = _facts(repository, _bring_mirror(repository))
     except RunFailed as error:
-        Repository.objects.filter(pk=repository.pk).update(sync_error=str(error)[:500])
-        raise
+        failed = _blamed(repository, error)
+        Repository.objects.filter(pk=repository.pk).update(sync_error=str(failed)[:500])
+        raise failed from error
     Repository.objects.filter(pk=repository.pk).update(**values)
     for name, value in values.items():
         setattr(repository, name, value)
+
+
+def _bring_mirror(repository: Repository) -> list[git.Branch]:
+    mirror = mirror_path(repository)
+    if repository.kind == Repository.Kind.HOSTED:
+        return hosted.bring_mirror(repository, mirror)
+    remote, most = _run_remote(repository), settings.REPOSITORY_MAX_BYTES
+    return git.ensure_mirror(mirror, remote, max_bytes=most)
+
+
+def _blamed(repository: Repository, error: RunFailed) -> RunFailed:
+    """Return the error; one that says to connect GitHub again where that is the reason."""
+    is_by_account = isinstance(error, CredentialRefused) and not repository.sealed_credential
+    is_github = repository.kind == Repository.Kind.GITHUB
+    if is_by_account and is_github and github_access.doubt_token(repository.owner):
+        return CredentialRefused(str(GithubTokenRefused()))
+    return error
+
+
+def fetch_commit(repository: Repository, commit: str) -> None:
+    """Bring a commit that no branch leads to any more into the mirror. Raises RunFailed's children."""
+    with as_failed_run():
+        git.fetch_commit(
+            mirror_path(repository),
+            _run_remote(repository),
+            commit,
+            max_bytes=settings.REPOSITORY_MAX_BYTES,
+        )
 
 
 def _run_remote(repository: Repository) -> git.Remote:
@@ -227,9 +251,9 @@ def _run_remote(repository: Repository) -> git.Remote:
         raise FetchFailed(str(error)) from error
 
 
-def _facts(repository: Repository) -> dict[str, object]:
+def _facts(repository: Repository, branches: Sequence[git.Branch]) -> dict[str, object]:
     mirror = mirror_path(repository)
-    names = {branch.name for branch in git.list_branches(mirror)}
+    names = {branch.name for branch in branches}
     is_there = repository.default_branch in names
     return {
         "synced_at": timezone.now(),
@@ -249,6 +273,11 @@ def bases_path(repository: Repository) -> Path:
     return _folder(repository.pk) / "bases"
 
 
+def setups_path(repository: Repository) -> Path:
+    """Return the folder of what its setup command made; no other repository shares it."""
+    return _folder(repository.pk) / "setups"
+
+
 def _folder(pk: uuid.UUID) -> Path:
     return Path(settings.VAR_DIR) / "repositories" / str(pk)
 
@@ -260,7 +289,9 @@ def commit_of(repository: Repository, branch: str) -> str:
 
 
 def branches_of(repository: Repository) -> list[git.Branch]:
-    """Return the branches that the remote has now. Raises RepositoryRefused."""
+    """Return the branches that the remote has now. Raises RepositoryRefused, HostingAway."""
+    if repository.kind == Repository.Kind.HOSTED:
+        return hosted.bring_mirror(repository, mirror_path(repository))
     with as_refusal("repository"):
         return list(git.remote_heads(remote_of(repository)).branches)
 
@@ -287,4 +318,4 @@ def can_push(repository: Repository) -> bool:
     if repository.kind == Repository.Kind.LOCAL:
         path = Path(repository.url)
         return path.exists() and path.stat().st_uid == os.geteuid()
-    return bool(repository.url and repository.sealed_credential)
+    return bool(repository.url and credential_of(repository))

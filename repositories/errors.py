@@ -6,8 +6,9 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from asynccoder.lib.errors import AppError, Conflict, RunFailed
+from asynccoder.lib.errors import AppError, Conflict, NotSignedIn, RunFailed, TryAgain
 from repositories.git import errors as git
+from repositories.names import RULE
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,41 @@ class SettingRefused(AppError):
 
 class AlreadyConnected(Conflict):
     """You have connected a repository of this name already."""
+
+
+class NameRefused(AppError):
+    """The name is none that a repository may have."""
+
+    def __init__(self) -> None:
+        super().__init__(RULE, details={"field": "project_name"})
+
+
+class HostingAway(TryAgain):
+    """The storage of hosted repositories does not answer; try again later."""
+
+
+class GithubTokenRefused(Conflict):
+    """GitHub no longer accepts the connection of your account. Connect GitHub again."""
+
+
+class GithubRefused(AppError):
+    """GitHub refuses this."""
+
+
+class GithubMissing(GithubRefused):
+    """GitHub shows your account no such repository."""
+
+
+class SignatureBad(NotSignedIn):
+    """The delivery is not signed with this server's GITHUB_WEBHOOK_SECRET."""
+
+
+class WebhookNotSet(TryAgain):
+    """GitHub's webhooks need the setting GITHUB_WEBHOOK_SECRET."""
+
+
+class DeliveryBad(AppError):
+    """The delivery is none of GitHub's."""
 
 
 class FetchFailed(RunFailed):
@@ -82,6 +118,12 @@ class GitBroke(RunFailed):
     code = "git_failed"
 
 
+class DiskFull(RunFailed):
+    """The server's disk is full. Try again once its operator has made room."""
+
+    code = "disk_full"
+
+
 # The first kind that fits decides, so children stand before their parents.
 MEANINGS: tuple[tuple[type[git.GitFailed], type[RunFailed]], ...] = (
     (git.AuthenticationFailed, CredentialRefused),
@@ -100,6 +142,8 @@ def failure(error: git.GitFailed) -> RunFailed:
     """Return the failed run that an error of git means; its detail goes to the log."""
     if error.detail:
         logger.info("git: %s (%s)", error, error.detail)
+    if error.is_disk_full:
+        return DiskFull()
     kind = next(meaning for known, meaning in MEANINGS if isinstance(error, known))
     return kind(str(error))
 

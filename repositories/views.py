@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
@@ -11,11 +12,12 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from accounts.models import User
+from accounts.models import GithubAccount, User
 from asynccoder.lib.errors import AppError
 from repositories import connect, editing
 from repositories.forms import ConnectForm, SettingsForm
 from repositories.models import Repository
+from repositories.sync import sync_from_github
 
 MOST_ROWS = 200
 
@@ -29,8 +31,17 @@ def _user(request: HttpRequest) -> User:
 @require_GET
 @login_required
 def index(request: HttpRequest) -> HttpResponse:
-    visible = Repository.objects.visible_to(_user(request)).active().select_related("owner")
-    context = {"repositories": visible[:MOST_ROWS], "section": "repositories"}
+    visible = (
+        Repository.objects.visible_to(_user(request))
+        .active()
+        .select_related("owner__github_account")
+    )
+    context = {
+        "repositories": visible[:MOST_ROWS],
+        "section": "repositories",
+        "has_github_app": bool(settings.GITHUB_CLIENT_ID and settings.GITHUB_CLIENT_SECRET),
+        "github_account": GithubAccount.objects.filter(user=_user(request)).first(),
+    }
     return render(request, "repositories/list.html", context)
 
 
@@ -102,4 +113,19 @@ def remove(request: HttpRequest, repository_id: uuid.UUID) -> HttpResponse:
         raise PermissionDenied
     connect.disconnect_repository(repository)
     messages.success(request, f"{repository.full_name} is disconnected.")
+    return redirect("repositories:list")
+
+
+@require_POST
+@login_required
+def sync(request: HttpRequest) -> HttpResponse:
+    """Make the list follow what the user's GitHub account reaches."""
+    if not _user(request).can_work:
+        raise PermissionDenied
+    try:
+        done = sync_from_github(_user(request))
+    except AppError as error:
+        messages.error(request, error.message)
+    else:
+        messages.success(request, f"{done.message}: {done.added} new, {done.updated} changed.")
     return redirect("repositories:list")

@@ -15,6 +15,9 @@ class RepositorySerializer(serializers.ModelSerializer[Repository]):
     url = serializers.SerializerMethodField()
     clone_url = serializers.CharField(source="url")
     has_credential = serializers.SerializerMethodField()
+    bundle_url = serializers.SerializerMethodField()
+    zip_url = serializers.SerializerMethodField()
+    connected = serializers.BooleanField(source="is_connected")
 
     class Meta:
         model = Repository
@@ -31,6 +34,9 @@ class RepositorySerializer(serializers.ModelSerializer[Repository]):
             "url",
             "clone_url",
             "has_credential",
+            "bundle_url",
+            "zip_url",
+            "connected",
             "setup_command",
             "check_commands",
             "network_allow_list",
@@ -49,6 +55,17 @@ class RepositorySerializer(serializers.ModelSerializer[Repository]):
     def get_has_credential(self, repository: Repository) -> bool:
         return bool(repository.sealed_credential)
 
+    def get_bundle_url(self, repository: Repository) -> str | None:
+        return _download(repository, "bundle")
+
+    def get_zip_url(self, repository: Repository) -> str | None:
+        return _download(repository, "zip")
+
+
+def _download(repository: Repository, kind: str) -> str | None:
+    """Return where a repository that the platform hosts is fetched from, once there is something."""
+    return f"/api/v1/repositories/{repository.pk}/{kind}" if repository.hosted_bundle else None
+
 
 class ConnectSerializer(serializers.Serializer[Any]):
     """``username`` and ``token`` are the credential of a private repository; never returned."""
@@ -62,6 +79,18 @@ class ConnectSerializer(serializers.Serializer[Any]):
     token = serializers.CharField(
         max_length=800, required=False, default="", allow_blank=True, write_only=True
     )
+
+
+class SyncSerializer(serializers.Serializer[Any]):
+    """With ``force`` what was disconnected here comes back, too."""
+
+    force = serializers.BooleanField(required=False, default=False)
+
+
+class ListFilter(serializers.Serializer[Any]):
+    """What a list may be narrowed by; ``connected`` to what GitHub shows its owner now."""
+
+    connected = serializers.BooleanField(required=False, allow_null=True, default=None)
 
 
 class EditSerializer(serializers.Serializer[Any]):

@@ -2,29 +2,57 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from django.db.models import QuerySet
-from rest_framework import mixins, status, viewsets
+from django.http import StreamingHttpResponse
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
+from rest_framework import mixins, serializers, status, viewsets
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.models import User
-from asynccoder.lib.errors import NotAllowed
-from repositories import connect, editing, git
+from asynccoder.api.shapes import shape, words
+from asynccoder.lib.attachments import file_attachment
+from asynccoder.lib.errors import NotAllowed, NotFound
+from repositories import connect, editing, git, github_access, hosted
 from repositories.api.serializers import (
     ConnectSerializer,
     EditSerializer,
+    ListFilter,
     RepositorySerializer,
+    SyncSerializer,
 )
+from repositories.forges.github import BranchFacts
 from repositories.models import Repository
+from repositories.sync import sync_from_github
+
+BRANCH = shape(
+    "Branch",
+    name=serializers.CharField(),
+    commit=words("BranchCommit", "sha", "url"),
+    protected=serializers.BooleanField(),
+    is_default=serializers.BooleanField(),
+)
+BRANCHES = shape("Branches", branches=serializers.ListField(child=BRANCH))
+SYNCED = shape(
+    "Synced",
+    synced=serializers.IntegerField(),
+    added=serializers.IntegerField(),
+    updated=serializers.IntegerField(),
+    message=serializers.CharField(),
+)
 
 
+@extend_schema_view(list=extend_schema(parameters=[ListFilter, OpenApiParameter("search")]))
 class RepositoryViewSet(
     mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Repository]
 ):
-    """``?search=`` looks in names and descriptions."""
+    """Repositories; ``search`` looks in names and descriptions, ``connected`` at what GitHub shows."""
 
     serializer_class = RepositorySerializer
     plural = "repositories"
@@ -32,8 +60,10 @@ class RepositoryViewSet(
 
     def get_queryset(self) -> QuerySet[Repository]:
         visible = Repository.objects.visible_to(_user(self.request)).active()
-        return visible.matching(self.request.query_params.get("search", ""))
+        rows = visible.select_related("owner__github_account")
+        return _narrowed(rows, self.request) if self.action == "list" else rows
 
+    @extend_schema(request=ConnectSerializer, responses={201: RepositorySerializer})
     def create(self, request: Request) -> Response:
         """Connect a repository once it has been reached with the credential."""
         body = ConnectSerializer(data=request.data)
@@ -47,6 +77,7 @@ class RepositoryViewSet(
         )
         return Response(self.get_serializer(repository).data, status=status.HTTP_201_CREATED)
 
+    @extend_schema(request=EditSerializer, responses=RepositorySerializer)
     def edit(self, request: Request, pk: str) -> Response:
         """Change its commands or its network list."""
         repository = self.get_object()
@@ -62,12 +93,57 @@ class RepositoryViewSet(
         connect.disconnect_repository(repository)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
+    @extend_schema(request=SyncSerializer, responses=SYNCED)
+    def sync(self, request: Request) -> Response:
+        """Make the list follow what the user's GitHub account reaches."""
+        body = SyncSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        done = sync_from_github(_user(request), force=body.validated_data["force"])
+        counts = {"synced": done.synced, "added": done.added, "updated": done.updated}
+        return Response(counts | {"message": done.message})
+
+    @extend_schema(responses=BRANCHES)
     @action(detail=True)
     def branches(self, request: Request, pk: str) -> Response:
-        """Return the branches that the remote has now."""
+        """Return the branches that the remote has now; only GitHub says which it protects."""
         repository = self.get_object()
-        found = connect.branches_of(repository)
+        found = github_access.branches_of(repository)
+        if found is None:
+            plain = connect.branches_of(repository)
+            found = [BranchFacts(one.name, one.commit, is_protected=False) for one in plain]
         return Response({"branches": [_branch(repository, branch) for branch in found]})
+
+    @extend_schema(responses={(200, "application/octet-stream"): OpenApiTypes.BINARY})
+    def bundle(self, request: Request, pk: str) -> StreamingHttpResponse:
+        """Return all branches of a hosted repository as a bundle: ``git clone NAME.bundle``."""
+        repository = self._hosted()
+        file = hosted.open_bundle(repository)
+        return file_attachment(request._request, file, f"{repository.name}.bundle")
+
+    @extend_schema(responses={(200, "application/zip"): OpenApiTypes.BINARY})
+    def zip_file(self, request: Request, pk: str) -> StreamingHttpResponse:
+        """Return the files of a hosted repository's default branch as a zip."""
+        repository = self._hosted()
+        with tempfile.TemporaryDirectory() as folder:
+            path = hosted.make_zip(repository, connect.mirror_path(repository), Path(folder))
+            file = path.open("rb")
+        name = f"{repository.name}.zip"
+        return file_attachment(request._request, file, name, "application/zip")
+
+    def _hosted(self) -> Repository:
+        repository = self.get_object()
+        if repository.kind != Repository.Kind.HOSTED:
+            raise NotFound("This repository is hosted elsewhere; fetch it from its own address.")
+        return repository
+
+
+def _narrowed(rows: Any, request: Request) -> Any:
+    asked = ListFilter(data=request.query_params)
+    asked.is_valid(raise_exception=True)
+    connected = asked.validated_data["connected"]
+    if connected is not None:
+        rows = rows.connected() if connected else rows.unconnected()
+    return rows.matching(request.query_params.get("search", ""))
 
 
 def _user(request: Request) -> User:
@@ -79,13 +155,12 @@ def _credential(values: dict[str, Any]) -> git.Credential | None:
     return git.Credential(values["username"], values["token"]) if values["token"] else None
 
 
-def _branch(repository: Repository, branch: git.Branch) -> dict[str, Any]:
+def _branch(repository: Repository, branch: BranchFacts) -> dict[str, Any]:
     is_github = repository.kind == Repository.Kind.GITHUB
     url = f"{repository.web_url}/commit/{branch.commit}" if is_github else ""
-    # Whether GitHub protects a branch is only known to its API; the platform pushes to none of these.
     return {
         "name": branch.name,
         "commit": {"sha": branch.commit, "url": url},
-        "protected": False,
+        "protected": branch.is_protected,
         "is_default": branch.name == repository.default_branch,
     }

@@ -38,6 +38,9 @@ SETTINGS = (
     "core.excludesFile=/dev/null",
     "core.quotePath=false",
     "core.bigFileThreshold=32m",
+    # A pack that is mapped whole would count against the memory limit of a call.
+    "core.packedGitWindowSize=16m",
+    "core.packedGitLimit=128m",
     "core.logAllRefUpdates=false",
     "core.alternateRefsCommand=",
     "credential.helper=",

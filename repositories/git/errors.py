@@ -6,6 +6,11 @@ server and nothing that a remote said unless it was cleaned. ``detail`` is for t
 
 from __future__ import annotations
 
+import errno
+import os
+
+FULL = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
+
 
 class GitFailed(Exception):
     """Git could not do this."""
@@ -13,6 +18,11 @@ class GitFailed(Exception):
     def __init__(self, message: str = "", *, detail: str = "") -> None:
         super().__init__(message or (self.__doc__ or "").strip().split("\n")[0])
         self.detail = detail
+
+    @property
+    def is_disk_full(self) -> bool:
+        """Tell whether git found no room on this server's disk."""
+        return any(said in self.detail for said in FULL)
 
 
 class GitMissing(GitFailed):

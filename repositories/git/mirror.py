@@ -1,6 +1,6 @@
 """The bare mirror of a repository: upstream branches under ``refs/remotes/origin/``.
 
-A mirror is only ever written here, under a lock. Nothing is pruned from it, because task
+A mirror is only ever written under a lock. Nothing is pruned from it, because task
 stores and base trees borrow its objects.
 """
 
@@ -11,9 +11,9 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from repositories.git.command import Bounds, Call, Finished, git, run
@@ -24,12 +24,20 @@ from repositories.git.errors import (
     RepositoryEmpty,
     RepositoryTooLarge,
 )
+from repositories.git.growth import SizeWatch, progress_reader
 from repositories.git.remotes import HEX, Remote, refusal
+from repositories.git.upkeep import roll_up
 
 UPSTREAM = "refs/remotes/origin/"
+KEPT = "refs/asynccoder/kept/"
 FETCH_CPU_SECONDS = 600
+# git keeps all that a server says of itself in memory before it looks at any of it.
+TRANSFER_MEMORY = 4 * 1024**3
 CONTACT_SECONDS = 30
+CONTACT_MEMORY = 1024**3
 HEADS_BYTES = 20 * 1024**2
+WHOLE_HISTORY = "--depth=2147483647"
+"""git's own number for a depth without end."""
 USUAL_DEFAULTS = ("main", "master", "trunk", "develop")
 BRANCH = re.compile(r"(?!refs/|.*\.\.|.*//|.*/\.|.*\.lock(?:/|$)|.*[./]$)[A-Za-z0-9_][A-Za-z0-9_./+@#=,-]{0,199}")  # fmt: skip
 DAMAGE = re.compile(r"corrupt|bad object|loose object|unable to read|missing (blob|tree|commit)|not a git repository", re.I)  # fmt: skip
@@ -45,10 +53,14 @@ class Branch:
 
 def is_valid_branch(name: str) -> bool:
     """Tell whether a name is one that we pass on; stricter than git."""
-    if name == "HEAD" or not BRANCH.fullmatch(name):
+    if not _is_plain(name):
         return False
     call = Call(args=["check-ref-format", f"refs/heads/{name}"])
     return run(call).exit_code == 0
+
+
+def _is_plain(name: str) -> bool:
+    return name != "HEAD" and BRANCH.fullmatch(name) is not None
 
 
 @contextmanager
@@ -75,18 +87,6 @@ def _take(descriptor: int) -> bool:
     return True
 
 
-def disk_use(path: Path) -> int:
-    """Return the bytes that a folder takes on disk; files that vanish meanwhile count nothing."""
-    total = 0
-    for folder, _, names in os.walk(path):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(folder, name)).st_blocks * 512  # noqa: PTH118 - hot loop
-            except FileNotFoundError:
-                continue
-    return total
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetch:
     """What one fetch may use, and whom it tells."""
@@ -108,8 +108,8 @@ def ensure_mirror(
     max_bytes: int,
     timeout: float = 600,
     on_progress: Callable[[str], None] | None = None,
-) -> None:
-    """Create the mirror, or bring it up to date.
+) -> list[Branch]:
+    """Create the mirror, or bring it up to date; return its branches.
 
     1. One process at a time, by a lock beside the mirror.
     2. A new mirror is made under another name and renamed when it is whole, so a half-made one
@@ -126,8 +126,10 @@ def ensure_mirror(
     with locked(path, seconds=timeout):
         if not _is_whole(path) or not _refresh(path, fetch):
             _rebuild(path, fetch)
-    if not list_branches(path):
+    branches = list_branches(path)
+    if not branches:
         raise RepositoryEmpty
+    return branches
 
 
 def _is_whole(path: Path) -> bool:
@@ -143,6 +145,7 @@ def _refresh(path: Path, fetch: Fetch) -> bool:
         if DAMAGE.search(error.detail) and not _is_sound(path):
             return False
         raise
+    roll_up(path, seconds=fetch.seconds)
     return True
 
 
@@ -177,14 +180,60 @@ def _remove_leftovers(path: Path) -> None:
             leftover.unlink(missing_ok=True)
 
 
+def fetch_commit(
+    path: Path, remote: Remote, commit: str, *, max_bytes: int, timeout: float = 600
+) -> None:
+    """Fetch a commit that no branch leads to any more, if the remote still gives it out.
+
+    Raises CloneFailed and its children.
+    """
+    deadline = time.monotonic() + timeout
+    fetch = Fetch(remote=remote, max_bytes=max_bytes, deadline=deadline)
+    with locked(path, seconds=timeout):
+        _fetch_refs(path, fetch, f"+{checked(commit)}:{KEPT}{commit}")
+
+
+def absent_commits(repository: Path, commits: Sequence[str]) -> list[str]:
+    """Return which of these commits are not in a bare repository; all where there is none."""
+    if not _is_whole(repository):
+        return list(commits)
+    names = "".join(f"{checked(commit)}\n" for commit in commits).encode()
+    asked = ("cat-file", "--batch-check=%(objectname) %(objecttype)")
+    found = set(git(*asked, git_dir=repository, stdin=names).decode().splitlines())
+    return [commit for commit in commits if f"{commit} commit" not in found]
+
+
 def _fetch(path: Path, fetch: Fetch) -> None:
-    default = remote_heads(fetch.remote).default
+    heads = remote_heads(fetch.remote)
+    if not heads.branches:
+        raise RepositoryEmpty
+    if not _has_all(path, heads):
+        _fetch_refs(path, fetch, f"+refs/heads/*:{UPSTREAM}*", options=["--prune"])
+        heads = replace(heads, branches=tuple(list_branches(path)))
+    _point_head(path, heads)
+
+
+def _has_all(path: Path, heads: Heads) -> bool:
+    """Tell whether the mirror's branches are just those that the remote has, and can be read."""
+    try:
+        return set(list_branches(path)) == set(heads.branches)
+    except GitFailed:
+        # It is damaged; the fetch finds out how.
+        return False
+
+
+def _fetch_refs(path: Path, fetch: Fetch, wanted: str, *, options: Sequence[str] = ()) -> None:
     finished = run(
         Call(
-            args=_fetch_arguments(fetch.remote),
+            args=[*_fetch_arguments(fetch.remote, options), wanted],
             git_dir=path,
             env=fetch.remote.environment(),
-            bounds=Bounds(seconds=fetch.seconds, cpu=FETCH_CPU_SECONDS, file=fetch.max_bytes),
+            bounds=Bounds(
+                seconds=fetch.seconds,
+                cpu=FETCH_CPU_SECONDS,
+                file=fetch.max_bytes,
+                memory=TRANSFER_MEMORY,
+            ),
             watch=SizeWatch(path, fetch.max_bytes),
             on_errors=progress_reader(fetch.on_progress),
         )
@@ -194,53 +243,26 @@ def _fetch(path: Path, fetch: Fetch) -> None:
         raise RepositoryTooLarge
     if finished.stopped or finished.exit_code:
         raise refusal(fetch.remote, finished)
-    _point_head(path, default)
 
 
-def _fetch_arguments(remote: Remote) -> list[str]:
+def _fetch_arguments(remote: Remote, options: Sequence[str]) -> list[str]:
+    """Return the arguments of a fetch.
+
+    Objects of a server that speaks only the old "dumb" protocol come in unchecked: git checks
+    packs that it asked for. Such a server cannot be asked for a depth, not even the whole one.
+    """
+    if not remote.is_local:
+        options = [*options, WHOLE_HISTORY]
     return [
-        "fetch", "--prune", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules",
+        "fetch", *options, "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules",
         "--no-auto-maintenance", "--progress", *remote.options("upload-pack"),
-        "--end-of-options", remote.url, f"+refs/heads/*:{UPSTREAM}*",
+        "--end-of-options", remote.url,
     ]  # fmt: skip
 
 
 def _is_cut_by_size(finished: Finished) -> bool:
     """Tell whether the file size limit ended it (SIGXFSZ, in git or in its index-pack)."""
     return "File too large" in finished.errors or "signal 25" in finished.errors
-
-
-class SizeWatch:
-    """Says when a folder has grown past its limit; looks once a second."""
-
-    def __init__(self, path: Path, max_bytes: int) -> None:
-        self.path = path
-        self.max_bytes = max_bytes
-        self.next_look = 0.0
-
-    def __call__(self) -> bool:
-        now = time.monotonic()
-        if now < self.next_look:
-            return False
-        self.next_look = now + 1
-        return disk_use(self.path) > self.max_bytes
-
-
-def progress_reader(on_progress: Callable[[str], None] | None) -> Callable[[bytes], None] | None:
-    """Return a reader of git's progress lines that tells each new percentage."""
-    if on_progress is None:
-        return None
-    told = ""
-
-    def read(piece: bytes) -> None:
-        nonlocal told
-        found = re.findall(rb"(Receiving objects|Resolving deltas): +(\d+)%", piece)
-        text = f"{found[-1][0].decode()}: {found[-1][1].decode()}%" if found else told
-        if text != told:
-            told = text
-            on_progress(text)
-
-    return read
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +280,9 @@ def remote_heads(remote: Remote) -> Heads:
             args=["ls-remote", "--symref", *remote.options("upload-pack"),
                   "--end-of-options", remote.url, "HEAD", "refs/heads/*"],
             env=remote.environment(),
-            bounds=Bounds(seconds=CONTACT_SECONDS, output=HEADS_BYTES),
+            bounds=Bounds(
+                seconds=CONTACT_SECONDS, output=HEADS_BYTES, memory=CONTACT_MEMORY
+            ),
         )
     )  # fmt: skip
     if finished.stopped or finished.exit_code:
@@ -266,15 +290,18 @@ def remote_heads(remote: Remote) -> Heads:
     text = finished.output.decode("utf-8", "replace")
     default = re.search(r"^ref: refs/heads/(\S+)\tHEAD$", text, re.MULTILINE)
     found = re.findall(r"^([0-9a-f]{40})\trefs/heads/(\S+)$", text, re.MULTILINE)
-    branches = tuple(Branch(name, commit) for commit, name in found if BRANCH.fullmatch(name))
+    branches = tuple(Branch(name, commit) for commit, name in found if _is_plain(name))
     return Heads(default[1] if default else "", branches)
 
 
-def _point_head(path: Path, default: str) -> None:
-    names = [branch.name for branch in list_branches(path)]
-    candidates = [name for name in (default, *USUAL_DEFAULTS, *names) if name in names]
-    if candidates:
-        git("symbolic-ref", "HEAD", f"{UPSTREAM}{candidates[0]}", git_dir=path)
+def _point_head(path: Path, heads: Heads) -> None:
+    names = [branch.name for branch in heads.branches]
+    candidates = [name for name in (heads.default, *USUAL_DEFAULTS, *names) if name in names]
+    if not candidates:
+        return
+    wanted = f"{UPSTREAM}{candidates[0]}"
+    if (path / "HEAD").read_text() != f"ref: {wanted}\n":
+        git("symbolic-ref", "HEAD", wanted, git_dir=path)
 
 
 def list_branches(mirror: Path) -> list[Branch]:
@@ -286,7 +313,7 @@ def list_branches(mirror: Path) -> list[Branch]:
     for line in lines.decode("utf-8", "replace").splitlines():
         commit, kind, name = line.split(" ", 2)
         name = name.removeprefix(UPSTREAM)
-        if kind == "commit" and name != "HEAD" and BRANCH.fullmatch(name):
+        if kind == "commit" and _is_plain(name):
             branches.append(Branch(name, commit))
     return branches
 
@@ -304,7 +331,7 @@ def default_branch(mirror: Path) -> str:
 
 def resolve_commit(mirror: Path, branch: str) -> str:
     """Return the commit that a branch names. Raises BranchMissing."""
-    if not is_valid_branch(branch):
+    if not _is_plain(branch):
         raise BranchMissing("This is no name of a branch.")
     try:
         found = git(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,12 +54,20 @@ class TreeEntry:
     name: str
 
 
-def diff(store: Path, base: str, head: str, *, max_bytes: int) -> str:
-    """Return the unified diff; one that is longer is cut at a line's end and says so."""
+def _reading(deadline: float) -> Bounds:
+    left = max(deadline - time.monotonic(), 0.0)
+    return replace(READING, seconds=min(left, READING.seconds))
+
+
+def diff(store: Path, base: str, head: str, *, max_bytes: int, deadline: float = math.inf) -> str:
+    """Return the unified diff; one that is longer is cut at a line's end and says so.
+
+    Raises GitFailed; GitTimedOut, too, when the monotonic clock shows ``deadline``.
+    """
     call = Call(
         args=["diff", *PLAIN, checked(base), checked(head), "--"],
         git_dir=store,
-        bounds=replace(READING, output=max_bytes),
+        bounds=replace(_reading(deadline), output=max_bytes),
     )
     finished = run(call)
     if finished.stopped == "timeout":
@@ -70,18 +80,23 @@ def diff(store: Path, base: str, head: str, *, max_bytes: int) -> str:
     return whole_lines.decode("utf-8", "replace") + CUT.format(max_bytes)
 
 
-def changed_files(store: Path, base: str, head: str) -> list[ChangedFile]:
-    """Return the files that differ between two commits, by path."""
-    ends = (checked(base), checked(head), "--")
-    statuses = git(
-        "diff", *PLAIN, "--name-status", "-z", *ends, git_dir=store, bounds=READING
-    ).split(b"\0")[:-1]
+def changed_files(
+    store: Path, base: str, head: str, *, deadline: float = math.inf
+) -> list[ChangedFile]:
+    """Return the files that differ between two commits, by path.
+
+    Raises GitFailed; GitTimedOut, too, when the monotonic clock shows ``deadline``.
+    """
+
+    def listed(kind: str) -> list[bytes]:
+        ends = (checked(base), checked(head), "--")
+        told = git("diff", *PLAIN, kind, "-z", *ends, git_dir=store, bounds=_reading(deadline))
+        return told.split(b"\0")[:-1]
+
+    statuses, counts = listed("--name-status"), listed("--numstat")
     kinds = {
         path: status.decode() for status, path in zip(statuses[::2], statuses[1::2], strict=True)
     }
-    counts = git("diff", *PLAIN, "--numstat", "-z", *ends, git_dir=store, bounds=READING).split(
-        b"\0"
-    )[:-1]
     files = []
     for line in counts:
         added, removed, path = line.split(b"\t", 2)

@@ -7,8 +7,14 @@ import tempfile
 from pathlib import Path
 
 from repositories.git.command import Bounds, Call, Finished, git, run
-from repositories.git.errors import GitFailed, PatchRefused, PushRefused
-from repositories.git.mirror import CONTACT_SECONDS, checked, is_valid_branch
+from repositories.git.errors import CloneFailed, GitFailed, PatchRefused, PushRefused
+from repositories.git.mirror import (
+    CONTACT_MEMORY,
+    CONTACT_SECONDS,
+    TRANSFER_MEMORY,
+    checked,
+    is_valid_branch,
+)
 from repositories.git.remotes import Remote, refusal
 from repositories.git.store import COMMIT, REFS, PackLimits, check_changes, keep_ref, tree_of
 
@@ -113,7 +119,7 @@ def remote_branch(store: Path, remote: Remote, branch: str) -> str | None:
                   remote.url, name],
             git_dir=store,
             env=remote.environment(),
-            bounds=Bounds(seconds=CONTACT_SECONDS, output=1024**2),
+            bounds=Bounds(seconds=CONTACT_SECONDS, output=1024**2, memory=CONTACT_MEMORY),
         )
     )  # fmt: skip
     if finished.stopped or finished.exit_code:
@@ -132,6 +138,7 @@ def push_branch(
 
     1. Look first: a remote that already has this commit there is a success (an earlier try).
     2. Push only over ``expected`` (None: the branch must not exist), which the remote checks.
+    3. After a refusal look again: the push of a killed try may have arrived in between.
     Raises PushRefused, AuthenticationFailed, CloneFailed.
     """
     if not branch.startswith(OWN_BRANCHES) or not is_valid_branch(branch):
@@ -142,8 +149,15 @@ def push_branch(
     if present != expected:
         raise PushRefused("Somebody else changed the branch on the remote.")
     finished = _push(store, remote, commit, branch, expected=expected)
-    if finished.stopped or finished.exit_code:
+    if (finished.stopped or finished.exit_code) and not _has_arrived(store, remote, commit, branch):
         raise _push_refusal(remote, finished)
+
+
+def _has_arrived(store: Path, remote: Remote, commit: str, branch: str) -> bool:
+    try:
+        return remote_branch(store, remote, branch) == commit
+    except CloneFailed:
+        return False
 
 
 def _push(
@@ -157,7 +171,7 @@ def _push(
                   "--end-of-options", remote.url, f"{commit}:{ref}"],
             git_dir=store,
             env=remote.environment(),
-            bounds=Bounds(seconds=PUSH_SECONDS),
+            bounds=Bounds(seconds=PUSH_SECONDS, cpu=PUSH_SECONDS, memory=TRANSFER_MEMORY),
         )
     )  # fmt: skip
 

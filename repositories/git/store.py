@@ -7,6 +7,7 @@ then do its objects enter the store.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -21,8 +22,10 @@ from repositories.git.command import Bounds, git
 from repositories.git.errors import CheckpointBad, GitFailed, OutputTooLarge
 from repositories.git.mirror import checked, make_bare
 
-CHECKPOINT_SCRIPT = Path(__file__).with_name("checkpoint.sh").read_text()
-RESTORE_SCRIPT = Path(__file__).with_name("restore.sh").read_text()
+INSIDE = Path(__file__).with_name("inside.sh").read_text()
+CHECKPOINT_SCRIPT = INSIDE + Path(__file__).with_name("checkpoint.sh").read_text()
+RESTORE_SCRIPT = INSIDE + Path(__file__).with_name("restore.sh").read_text()
+MADE_SCRIPT = INSIDE + Path(__file__).with_name("made.sh").read_text()
 
 REFS = "refs/asynccoder/"
 REF_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,60}(?:/[a-z0-9][a-z0-9-]{0,60})?")
@@ -38,13 +41,16 @@ COMMIT = (
 # A few trees can name a billion files, and git lists them all in memory before it prints one.
 LISTING_CPU = 10
 LISTING_MEMORY = 512 * 1024**2
+# A pack's index begins with its version and 256 counts; the last one is that of all names.
+INDEX_START = b"\xfftOc\0\0\0\2"
+INDEX_NAMES = 8 + 256 * 4
 FORBIDDEN_NAMES = {b"", b".", b"..", b".git", b"git~1"}
 IGNORED_BY_HFS = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackLimits:
-    """What one checkpoint may hold at most; sizes in bytes."""
+    """What one checkpoint may hold at most; sizes in bytes. The platform passes its settings."""
 
     pack: int = 64 * 1024**2
     objects: int = 50_000
@@ -64,6 +70,8 @@ class Checkpoint:
     commit: str
     tree: str
     is_new: bool
+    pack: bytes = b""
+    """The checked pack as it came, for ``accept_checkpoint`` elsewhere."""
 
 
 def create_store(path: Path, mirror: Path) -> None:
@@ -122,8 +130,24 @@ def accept_checkpoint(
     name, tree = found[1].decode(), found[2].decode()
     if name == "same":
         return _unchanged(store, previous, tree, output[found.end() :])
-    _take_pack(store, output[found.end() :], Claim(name, tree, previous), limits)
-    return Checkpoint(name, tree, is_new=True)
+    pack = output[found.end() :]
+    _take_pack(store, pack, Claim(name, tree, previous), limits)
+    return Checkpoint(name, tree, is_new=True, pack=pack)
+
+
+def accept_final(store: Path, pack: bytes, *, commit: str, tree: str, parent: str) -> None:
+    """Take over a final commit that was made in another store, upon a tree that is here.
+
+    Raises CheckpointBad.
+    """
+    claim = Claim(checked(commit), tree, parent, is_final=True)
+    _take_pack(store, pack, claim, PackLimits(objects=1))
+
+
+def pack_commit(store: Path, commit: str) -> bytes:
+    """Return a pack of the commit alone, as ``accept_final`` takes it."""
+    name = f"{checked(commit)}\n".encode()
+    return git("pack-objects", "--stdout", "-q", git_dir=store, stdin=name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +157,8 @@ class Claim:
     commit: str
     tree: str
     parent: str
+    is_final: bool = False
+    """A commit in the user's name, with a text of its own."""
 
 
 def _unchanged(store: Path, previous: str, tree: str, rest: bytes) -> Checkpoint:
@@ -153,7 +179,8 @@ def _take_pack(store: Path, pack: bytes, claim: Claim, limits: PackLimits) -> No
             _index(store, pack, env, limits)
             _check_sizes(store, folder, env, limits)
             _check_commit(store, claim, env)
-            check_changes(store, claim.parent, claim.commit, env=env, limits=limits)
+            if not claim.is_final:
+                check_changes(store, claim.parent, claim.commit, env=env, limits=limits)
             _admit(folder, store)
     except CheckpointBad:
         raise
@@ -198,21 +225,42 @@ def _index(store: Path, pack: bytes, env: dict[str, str], limits: PackLimits) ->
 
 
 def _check_sizes(store: Path, folder: Path, env: dict[str, str], limits: PackLimits) -> None:
-    names = b""
-    for index in (folder / "pack").glob("*.idx"):
-        lines = git("show-index", git_dir=store, stdin=index.read_bytes()).splitlines()
-        names += b"".join(line.split()[1] + b"\n" for line in lines)
-    asked = ("cat-file", "--batch-check=%(objectsize)")
-    sizes = [int(size) for size in git(*asked, git_dir=store, stdin=names, env=env).split()]
-    if len(sizes) > limits.objects:
+    names = [name for path in (folder / "pack").glob("*.idx") for name in _names(path)]
+    if len(names) > limits.objects:
         raise CheckpointBad("The changes touch more files than a checkpoint may hold.")
+    asked, lines = ("cat-file", "--batch-check=%(objectsize)"), "".join(f"{n}\n" for n in names)
+    output = git(*asked, git_dir=store, stdin=lines.encode(), env=env)
+    sizes = [int(size) for size in output.split()]
     if max(sizes, default=0) > limits.object or sum(sizes) > limits.total:
         raise CheckpointBad("The changes are larger than a checkpoint may be.")
 
 
+def _names(path: Path) -> list[str]:
+    """Return the names of the objects in a pack, from the index that git has just written."""
+    index = path.read_bytes()
+    if index[:8] != INDEX_START:
+        raise CheckpointBad(detail="an index of another version")
+    (count,) = struct.unpack_from(">I", index, INDEX_NAMES - 4)
+    places = range(INDEX_NAMES, INDEX_NAMES + 20 * count, 20)
+    return [index[place : place + 20].hex() for place in places]
+
+
 def _check_commit(store: Path, claim: Claim, env: dict[str, str]) -> None:
-    text = git("cat-file", "commit", claim.commit, git_dir=store, env=env)
-    if text.decode("utf-8", "replace") != COMMIT.format(tree=claim.tree, parent=claim.parent):
+    """Refuse a commit that is not byte for byte the only one it may be.
+
+    git has computed the name of every object in the pack, so the right name is the right content.
+    """
+    facts = {"tree": claim.tree, "parent": claim.parent}
+    if claim.is_final:
+        # One parent, and the tree of a checkpoint: what it holds was checked with that one.
+        found = git("cat-file", "commit", claim.commit, git_dir=store, env=env)
+        start = "tree {tree}\nparent {parent}\nauthor ".format(**facts)
+        is_claimed = found.decode("utf-8", "replace").startswith(start)
+    else:
+        text = COMMIT.format(**facts).encode()
+        name = hashlib.sha1(b"commit %d\0" % len(text) + text)  # noqa: S324 - git's names
+        is_claimed = name.hexdigest() == claim.commit
+    if not is_claimed:
         raise CheckpointBad(detail="the commit is not what the header says")
 
 

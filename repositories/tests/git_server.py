@@ -42,6 +42,8 @@ class GitServer:
     """Answer everything with this status, when it is set."""
     hang: threading.Event | None = None
     """Answer only when this is set."""
+    hang_at: str = ""
+    """Hang only where the request's path holds this."""
     seen: list[Seen] = field(default_factory=list)
     port: int = 0
 
@@ -121,7 +123,7 @@ def answer(handler: BaseHTTPRequestHandler, served: GitServer) -> None:
     authorization = handler.headers.get("Authorization", "")
     served.seen.append(Seen(handler.command, handler.path, authorization))
     body = read_body(handler)
-    if served.hang:
+    if served.hang and served.hang_at in handler.path:
         served.hang.wait(timeout=60)
     if served.redirect_to:
         refuse(handler, 302, Location=served.redirect_to + handler.path)

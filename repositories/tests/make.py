@@ -72,12 +72,16 @@ class Bench:
     previous: str
     private: Path
     errors: str = ""
+    made: bytes = b""
+    """What MADE_SCRIPT told of the setup."""
 
-    def script(self, text: str, commit: str) -> subprocess.CompletedProcess[bytes]:
+    def script(
+        self, text: str, commit: str, *, name: str = "script"
+    ) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
-            ["bash", "-c", text, "script", commit, str(self.mirror / "objects"),
+            ["bash", "-c", text, name, commit, str(self.mirror / "objects"),
              str(self.store / "objects")],
-            cwd=self.tree, capture_output=True, timeout=60, check=False,
+            cwd=self.tree, input=self.made, capture_output=True, timeout=60, check=False,
             env={"PATH": os.environ["PATH"], "ASYNCCODER_CHECKPOINT_DIR": str(self.private)},
         )  # fmt: skip
 
@@ -86,6 +90,13 @@ class Bench:
         self.errors = done.stderr.decode("utf-8", "replace")
         assert done.returncode == 0, self.errors
         return done.stdout
+
+    def look(self) -> None:
+        """See what a setup has made; the scripts leave it out from now on."""
+        self.made = b""
+        done = self.script(git.MADE_SCRIPT, self.base, name="made")
+        assert done.returncode == 0, done.stderr
+        self.made = done.stdout
 
     def checkpoint(self, *, limits: git.PackLimits | None = None) -> git.Checkpoint:
         made = git.accept_checkpoint(

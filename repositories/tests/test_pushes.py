@@ -99,6 +99,17 @@ def test_push_that_was_done_before_is_a_success_without_a_push(
     assert not any("receive-pack" in seen.path for seen in server.seen)
 
 
+def test_push_that_a_killed_try_has_overtaken_is_a_success(bench: Bench, server: GitServer) -> None:
+    commit = final(bench)
+    # Runs between our look and the remote's comparison: there the other push arrives.
+    hook = server.root / "app.git/hooks/update"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text('#!/bin/sh\ngit update-ref "$1" "$3"\n')
+    hook.chmod(0o755)
+    git.push_branch(bench.store, remote(server), commit, BRANCH, expected=None)
+    assert plain_git("rev-parse", BRANCH, cwd=server.root / "app.git") == commit
+
+
 def test_push_over_what_was_expected(bench: Bench, server: GitServer) -> None:
     first = final(bench)
     git.push_branch(bench.store, remote(server), first, BRANCH, expected=None)
