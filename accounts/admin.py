@@ -12,7 +12,16 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from accounts import tokens
-from accounts.models import AccessKey, FeedEvent, RefreshToken, TokenFamily, User
+from accounts.models import (
+    AccessKey,
+    ExternalIdentity,
+    FeedEvent,
+    GithubAccount,
+    GithubState,
+    RefreshToken,
+    TokenFamily,
+    User,
+)
 from asynccoder.lib import upcalls
 from asynccoder.lib.admin import ReadOnly
 
@@ -84,6 +93,10 @@ class UserAdmin(UserAdminBase):
     def save_model(
         self, request: HttpRequest, obj: User, form: ModelForm[User], change: Any
     ) -> None:
+        changed = form.changed_data if change else []
+        limits = upcalls.call("plan_limits", obj.plan) if "plan" in changed else None
+        if limits is not None and "concurrent_tasks" not in changed:
+            obj.concurrent_tasks = limits.concurrent_tasks
         super().save_model(request, obj, form, change)
         if not change:
             upcalls.call("account_created", obj)
@@ -116,6 +129,14 @@ class TokenFamilyAdmin(ReadOnly, AnyAdminBase):
     def revoke(self, request: HttpRequest, queryset: QuerySet[TokenFamily]) -> None:
         for family in queryset:
             tokens.revoke(family)
+
+
+@admin.register(ExternalIdentity)
+class ExternalIdentityAdmin(ReadOnly, AnyAdminBase):
+    list_display = ["user", "issuer", "subject", "created_at", "last_used_at"]
+    list_filter = ["issuer", "created_at"]
+    list_select_related = ["user"]
+    search_fields = ["subject", "user__username", "user__email"]
 
 
 @admin.register(RefreshToken)
@@ -153,3 +174,26 @@ class AccessKeyAdmin(KeyAdminBase):
         now = timezone.now()
         for key in queryset:
             key.revoke(at=now)
+
+
+@admin.register(GithubAccount)
+class GithubAccountAdmin(ReadOnly, AnyAdminBase):
+    list_display = ["login", "user", "github_id", "scopes", "connected_at", "refused_at"]
+    list_filter = ["connected_at", "refused_at"]
+    list_select_related = ["user"]
+    search_fields = ["login", "=github_id", "user__username", "user__email"]
+    exclude = ["sealed_token"]
+    actions = ["disconnect"]
+
+    @admin.action(description="Disconnect the chosen GitHub accounts", permissions=["view"])
+    def disconnect(self, request: HttpRequest, queryset: QuerySet[GithubAccount]) -> None:
+        count, _ = queryset.delete()
+        self.message_user(request, f"{count} GitHub accounts are disconnected.")
+
+
+@admin.register(GithubState)
+class GithubStateAdmin(ReadOnly, AnyAdminBase):
+    list_display = ["user", "expires_at"]
+    list_select_related = ["user"]
+    search_fields = ["user__username", "user__email"]
+    exclude = ["digest"]

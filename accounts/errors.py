@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asynccoder.lib.errors import AppError, Conflict, NotSignedIn
+from asynccoder.lib.errors import AppError, Conflict, NotSignedIn, TryAgain
 
 
 class BadCredentials(NotSignedIn):
@@ -31,3 +31,35 @@ class WeakPassword(AppError):
 
 class NoSession(AppError):
     """An access key has no session to end; revoke the key instead."""
+
+
+class StateRefused(AppError):
+    """The state is not one that was issued to you in the last ten minutes; begin again."""
+
+
+class CodeRefused(AppError):
+    """GitHub does not take this code (any more); begin again."""
+
+
+class GithubTaken(Conflict):
+    """Another account here is connected to that GitHub account."""
+
+
+class GithubUnconnected(Conflict):
+    """Connect your GitHub account first."""
+
+
+class GithubAway(TryAgain):
+    """GitHub does not answer as it should; try again later."""
+
+
+class GithubNotSet(TryAgain):
+    """Connecting GitHub needs the settings GITHUB_CLIENT_ID and GITHUB_CLIENT_SECRET."""
+
+
+class ClerkNotSet(TryAgain):
+    """Signing in with Clerk needs the setting CLERK_ISSUER (and CLERK_JWKS_URL, if it is another's)."""
+
+
+class ClerkAway(TryAgain):
+    """Clerk does not answer as it should; try again later."""

@@ -23,7 +23,7 @@ def append(*, user_id: uuid.UUID, event: str, data: Mapping[str, Any]) -> int:
 
     Raise User.DoesNotExist if the account is gone.
     """
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         User.objects.filter(pk=user_id).update(event_sequence=F("event_sequence") + 1)
         sequence: int = User.objects.values_list("event_sequence", flat=True).get(pk=user_id)
         FeedEvent.objects.create(user_id=user_id, sequence=sequence, event=event, data=dict(data))

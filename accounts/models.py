@@ -185,6 +185,26 @@ class RefreshToken(models.Model):
         return str(self.jti)
 
 
+class ExternalIdentity(models.Model):
+    """Who an account is elsewhere: the subject at an issuer, such as a user at Clerk."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="external_identities")
+    issuer = models.CharField(max_length=255)
+    subject = models.CharField(max_length=255)
+    created_at = models.DateTimeField(auto_now_add=True)
+    last_used_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        verbose_name_plural = "external identities"
+        ordering = ["-created_at"]
+        constraints = [
+            models.UniqueConstraint(fields=["issuer", "subject"], name="external_identity_unique")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.subject} at {self.issuer}"
+
+
 class AccessKeyQuerySet(models.QuerySet["AccessKey"]):
     def visible_to(self, user: User | auth.AnonymousUser) -> AccessKeyQuerySet:
         """Return the user's own keys: nobody manages another's."""
@@ -222,3 +242,47 @@ class AccessKey(models.Model):
         """End the key for ever; a key that is revoked already keeps its time."""
         AccessKey.objects.filter(pk=self.pk, revoked_at__isnull=True).update(revoked_at=at)
         self.refresh_from_db()
+
+
+class GithubAccountQuerySet(models.QuerySet["GithubAccount"]):
+    def usable(self) -> GithubAccountQuerySet:
+        """Return those whose token GitHub has not refused."""
+        return self.filter(refused_at__isnull=True)
+
+
+class GithubAccount(models.Model):
+    """A user's GitHub account. ``accounts.github`` alone writes it and opens its token."""
+
+    user = models.OneToOneField(User, on_delete=models.CASCADE, related_name="github_account")
+    github_id = models.PositiveBigIntegerField(unique=True)
+    login = models.CharField(max_length=100)
+    name = models.CharField(max_length=255, blank=True)
+    avatar_url = models.URLField(max_length=500, blank=True)
+    scopes = models.CharField(max_length=200, blank=True, help_text="What the token may do.")
+    sealed_token = models.TextField(editable=False)
+    connected_at = models.DateTimeField()
+    refused_at = models.DateTimeField(
+        null=True, blank=True, help_text="Since when GitHub takes the token no more."
+    )
+
+    objects: ClassVar[Any] = GithubAccountQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = "GitHub account"
+
+    def __str__(self) -> str:
+        return self.login
+
+
+class GithubState(models.Model):
+    """A state that was issued to begin a connection, as a hash; used up by its deletion."""
+
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="github_states")
+    expires_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        verbose_name = "GitHub state"
+
+    def __str__(self) -> str:
+        return f"{self.user_id} until {self.expires_at:%Y-%m-%d %H:%M}"

@@ -17,25 +17,31 @@ from accounts.models import User
 from asynccoder.lib.errors import NotSignedIn
 
 
-def user_of(scope: Mapping[str, Any], token: str = "") -> User | None:
+def user_of(scope: Mapping[str, Any], token: str = "", needs: str = "task:read") -> User | None:
     """Return the active account behind a socket, or None. Reads the database: not for the loop.
 
-    Asked again with the same arguments (every 30 s), it tells whether the account may still listen.
+    An access key with scopes counts only with the one that the socket ``needs``. Asked again with the same arguments (every 30 s), it tells whether the account may still listen.
     A token (JWT or access key) decides alone; without one the session counts, but only where no
     foreign page opened the socket.
     """
     if token:
-        return _user_of_token(token)
+        return _user_of_token(token, needs)
     if not _is_own_origin(scope):
         return None
     return _user_of_session(scope)
 
 
-def _user_of_token(token: str) -> User | None:
+def credential_of(scope: Mapping[str, Any]) -> str:
+    """Return the token or access key in a request's headers, or "" where its session counts."""
+    scheme, _, token = _header(scope, b"authorization").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else _header(scope, b"x-api-key")
+
+
+def _user_of_token(token: str, needs: str) -> User | None:
     try:
         if token.startswith("ac_"):
             key = keys.find(token)
-            is_open = not key.scopes or "task:read" in key.scopes
+            is_open = not key.scopes or needs in key.scopes
             return key.user if is_open else None
         return tokens.read(token)[0]
     except NotSignedIn:

@@ -9,6 +9,7 @@ from django.core.validators import RegexValidator
 from django.utils import timezone
 from rest_framework import serializers
 
+from accounts import github
 from accounts.models import PERMISSIONS, AccessKey, Role, User
 from accounts.registration import PASSWORD_MAX
 from asynccoder.lib import upcalls
@@ -39,7 +40,7 @@ class UserSerializer(serializers.ModelSerializer[User]):
         read_only_fields = fields
 
     def get_is_github_connected(self, user: User) -> bool:
-        return bool(upcalls.call("is_github_connected", user, default=False))
+        return github.account_of(user) is not None
 
     def to_representation(self, user: User) -> dict[str, Any]:
         credit = upcalls.call("credits_of", user, default={"credits": 0, "total_credits_used": 0})
@@ -70,8 +71,19 @@ class LoginSerializer(serializers.Serializer[Any]):
         return {"identity": identity, "password": attrs["password"]}
 
 
+class ClerkSerializer(serializers.Serializer[Any]):
+    clerk_token = serializers.CharField(max_length=8192)
+
+
 class RefreshSerializer(serializers.Serializer[Any]):
     refresh_token = serializers.CharField(max_length=4096)
+
+
+class GithubCodeSerializer(serializers.Serializer[Any]):
+    """What GitHub handed to the client; ``state`` only where the client got one from us."""
+
+    code = serializers.CharField(max_length=200)
+    state = serializers.CharField(max_length=200, required=False, default="", allow_blank=True)
 
 
 class ProfileSerializer(serializers.Serializer[Any]):

@@ -87,3 +87,20 @@ def test_an_account_added_by_hand_is_greeted(admin: Client) -> None:
 def test_others_do_not_open_the_admin(client: Client, alice: User) -> None:
     client.force_login(alice)
     assert client.get(path_of(User, "")).status_code == 302
+
+
+def test_an_account_that_staff_put_on_a_plan_gets_what_it_allows(
+    client: Client, staff: User, alice: User
+) -> None:
+    client.force_login(staff)
+    address = f"/admin/accounts/user/{alice.pk}/change/"
+    form = client.get(address).context["adminform"].form.initial
+    given = {name: value for name, value in form.items() if value not in (None, False)}
+    given |= {"groups": [], "is_active": "on"}
+    assert client.post(address, given | {"plan": "pro"}).status_code == 302
+    alice.refresh_from_db()
+    assert (alice.plan, alice.concurrent_tasks) == ("pro", 5)
+    given |= {"plan": "free", "concurrent_tasks": "9"}
+    assert client.post(address, given).status_code == 302
+    alice.refresh_from_db()
+    assert (alice.plan, alice.concurrent_tasks) == ("free", 9)

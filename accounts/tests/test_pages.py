@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -31,6 +32,22 @@ def test_a_wrong_password_is_told_and_the_name_kept(client: Client, alice: User)
     assert "alice@example.com" in page
     assert 'value="wrong"' not in page
     assert not is_signed_in(client)
+
+
+def test_the_page_does_not_tell_which_accounts_there_are(client: Client, alice: User) -> None:
+    User.objects.create_user("sleeper", "s@example.com", SIGN_IN["password"], is_active=False)
+    pages = set()
+    for identity, password in (
+        ("alice", "wrong"),
+        ("nobody", "wrong"),
+        ("sleeper", SIGN_IN["password"]),
+    ):
+        response = client.post("/sign-in/", {"identity": identity, "password": password})
+        page = response.content.decode().replace(identity, "NAME")
+        token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)
+        pages.add((response.status_code, page.replace(token[1] if token else "", "")))
+    assert len(pages) == 1
+    assert pages.pop()[0] == 401
 
 
 @pytest.mark.django_db
@@ -132,3 +149,17 @@ def test_too_many_tries_are_told(client: Client, alice: User, settings: Any) -> 
     assert client.post("/sign-in/", wrong, **address).status_code == 401  # type: ignore[arg-type] # the stubs miss extra
     assert client.post("/sign-in/", SIGN_IN, **address).status_code == 429  # type: ignore[arg-type] # the stubs miss extra
     assert not is_signed_in(client)
+
+
+def test_the_admin_is_entered_through_the_page_that_counts_tries(
+    client: Client, staff: User, alice: User
+) -> None:
+    address = client.get("/admin/", follow=True).redirect_chain[-1][0]
+    assert address == "/sign-in/?next=/admin/"
+    form = {"identity": "staff", "password": "correct horse battery"}
+    assert client.post("/admin/login/", form | {"username": "staff"}).status_code == 302
+    assert "_auth_user_id" not in client.session
+    assert client.post(address, form).headers["Location"] == "/admin/"
+    assert client.get("/admin/").status_code == 200
+    client.force_login(alice)
+    assert client.get("/admin/", follow=True).status_code == 403
