@@ -7,36 +7,72 @@ The broker's own retries, time limits and delays are left out: the database does
 from __future__ import annotations
 
 import logging
+from uuid import UUID
 
 import dramatiq
 import redis
 from django.conf import settings
-from dramatiq.brokers.redis import RedisBroker
+from django.db import close_old_connections
 
-from tasks import worker
+from asynccoder.lib import bus
+from repositories import webhooks
+from tasks import duty
+from tasks.doorbell import Doorbell
 
 logger = logging.getLogger(__name__)
 
-broker = RedisBroker(  # type: ignore[no-untyped-call]  # its constructor has no annotations
+broker = Doorbell(
     url=settings.REDIS_URL,
     namespace=f"{settings.REDIS_PREFIX}:dramatiq",
     middleware=[],
     heartbeat_timeout=10_000,
-    maintenance_chance=1_000_000,
+    # In a millionth of the commands: what dead workers left is swept up about once a minute.
+    maintenance_chance=10_000,
+    wait_for_room=duty.wait_for_room_here,
 )
 dramatiq.set_broker(broker)
+# Webhooks need no slot: a full worker hears them, too.
+webhook_broker = Doorbell(
+    url=settings.REDIS_URL,
+    namespace=f"{settings.REDIS_PREFIX}:dramatiq",
+    middleware=[],
+    heartbeat_timeout=10_000,
+    maintenance_chance=10_000,
+    wait_for_room=lambda _: True,
+)
 
 
 @dramatiq.actor(broker=broker, queue_name="tasks")
 def run_due(hint: str) -> None:
-    """Serve what is due; ``hint`` names the task that rang, for the log only."""
+    """Claim one task that is due; ``hint`` names the task that rang, for the log only."""
     logger.debug("doorbell for %s", hint)
-    worker.serve_here()
+    duty.serve_here()
+
+
+@dramatiq.actor(broker=webhook_broker, queue_name="webhooks")
+def answer_webhook(delivery_id: str) -> None:
+    """Work on a stored delivery, if nobody has."""
+    try:
+        webhooks.process(UUID(delivery_id))
+    finally:
+        close_old_connections()
 
 
 def ring(hint: str) -> None:
     """Ring the doorbell. A broker that is away costs only time: the sweeper finds the task."""
+    _send(run_due, hint)
+
+
+def ring_webhook(delivery_id: UUID) -> None:
+    """Ring for a stored delivery (UPCALLS, webhook_stored); the sweeper finds it, too."""
+    _send(answer_webhook, str(delivery_id))
+
+
+def _send(actor: dramatiq.Actor[[str], None], hint: str) -> None:
+    if bus.is_hanging():
+        return
     try:
-        run_due.send(hint)
+        actor.send(hint)
     except (dramatiq.errors.BrokerConnectionError, redis.RedisError) as error:
+        bus.note_failure(error)
         logger.warning("doorbell not rung: %s", type(error).__name__)

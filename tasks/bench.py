@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
-from django.db import connection, transaction
+from django.conf import settings
+from django.db import transaction
 
 from asynccoder.lib import storable
+from asynccoder.lib.connections import let_go
 from repositories import git
 from tasks import events, lease
 from tasks.agent.ports import CheckRecord, FileChange, ToolResult
@@ -27,7 +29,6 @@ STREAM_SECONDS = 0.3
 DIFF_BYTES = 2 * 1024**2
 FILE_BYTES = 5 * 1024**2
 CHECK_OUTPUT = 20_000
-CHECK_SECONDS = 600.0
 
 
 class RunBench:
@@ -41,7 +42,7 @@ class RunBench:
         workspace.report = self._log_network
         self._began = time.monotonic()
         self._text = ""
-        self._flushed = 0.0
+        self._gathering_since = 0.0
         self._rounds: dict[str, int] = {"before": 0, "after": 0}
         self._results: dict[str, Sequence[CheckRecord]] = {}
 
@@ -93,7 +94,7 @@ class RunBench:
 
     def _run_check(self, command: str, phase: Literal["before", "after"]) -> CheckRecord:
         def effect() -> ToolResult:
-            record = checks.run(self.sandbox, command, seconds=CHECK_SECONDS)
+            record = checks.run(self.sandbox, command, seconds=settings.CHECK_SECONDS)
             return ToolResult(
                 record.output or record.reason,
                 is_error=record.verdict == "failed",
@@ -151,23 +152,28 @@ class RunBench:
         if not self._journal.is_replaying:
             self._append(Event("log.written", message, level, data or {}))
 
+    def tell(self, message: str) -> None:
+        """Log what this attempt does on its own account, also while it replays."""
+        self._append(Event("log.written", message))
+
     def _log_network(self, verdict: Verdict) -> None:
         self.log(f"Network: {verdict}", level="info" if verdict.is_allowed else "warning")
 
     def stream(self, text: str) -> None:
-        """Gather the model's text and write what came, at most once in STREAM_SECONDS."""
-        self._text += text
+        """Gather the model's text and write what came in STREAM_SECONDS at once."""
         now = time.monotonic()
-        if now - self._flushed >= STREAM_SECONDS:
-            self._flushed = now
+        if not self._text:
+            self._gathering_since = now
+        self._text += text
+        if now - self._gathering_since >= STREAM_SECONDS:
             self.flush()
+            let_go()
 
     def flush(self) -> None:
+        """Write the text that was gathered; the journal calls it as it settles the answer."""
         text, self._text = self._text, ""
         if text:
             self._append(Event("model.text", data={"text": text}))
-            # A model that thinks for minutes must not hold a connection between two pieces.
-            connection.close()
 
     def _append(self, event: Event, **changes: Any) -> None:
         events.append(self.task.pk, event, generation=self._journal.generation, **changes)

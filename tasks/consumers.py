@@ -10,8 +10,7 @@ import asyncio
 import contextlib
 import json
 import uuid
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
@@ -23,47 +22,48 @@ from django.utils import timezone
 
 from accounts.models import User
 from accounts.sockets import user_of
-from tasks import live, messages
-from tasks.models import Task, TaskType
+from asynccoder.lib import logs
+from tasks import messages
+from tasks.following import (
+    AUTH_LATE,
+    NORMAL,
+    NOT_FOUND,
+    NOT_SIGNED_IN,
+    NOT_YOURS,
+    Closed,
+    Gone,
+    Places,
+    follow,
+)
+from tasks.live import Encoded
+from tasks.messages import shown_status
+from tasks.models import WORK, Task
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-NOT_SIGNED_IN, NOT_YOURS, NOT_FOUND, AUTH_LATE, TOO_MANY = 4401, 4403, 4404, 4408, 4429
-NORMAL = 1000
 AUTH_SECONDS = 10.0
 BEAT_SECONDS = 15.0
-RECHECK_SECONDS = 30.0
 MESSAGE_CHARACTERS = 8_192
 BIG = 2**62
 
-# How many sockets each user has in this process; None counts those that are not signed in yet.
-_open: Counter[uuid.UUID | None] = Counter()
-
-
-class Closed(Exception):
-    """End the socket with this close code."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
-        self.code = code
-
-
-class Gone(Exception):
-    """The client has left."""
+places = Places()
+"""The sockets of this process; None counts those that are not signed in yet."""
 
 
 @dataclass(slots=True)
 class Socket:
-    """One accepted socket and what its address asked for."""
+    """One accepted socket and what its address asked for; a Line of ``tasks.following``."""
 
     scope: Scope
     receive: Receive
     send: Send
     after: int | None
     token: str
-    has_heartbeat: bool
+    beat_seconds: float
+    kind: str
+    """"task", "build" or "analysis"; the last two have a word of their own for waiting."""
 
     @classmethod
     def of(cls, scope: Scope, receive: Receive, send: Send) -> Socket:
@@ -72,8 +72,21 @@ class Socket:
         return cls(
             scope, receive, send,
             min(int(after), BIG) if after.isascii() and after.isdigit() else None,
-            query.get("token", [""])[0], "heartbeat" in query,
+            query.get("token", [""])[0], BEAT_SECONDS if "heartbeat" in query else 0,
+            scope.get("url_route", {}).get("kwargs", {}).get("kind", "task"),
         )  # fmt: skip
+
+    @property
+    def needs(self) -> str:
+        """The scope that an access key must have, as for the routes of the same kind."""
+        return f"{self.kind}:read"
+
+    async def tell(self, event: Encoded) -> None:
+        await self.say(messages.in_words_of_work(event.text) if self.kind in WORK else event.text)
+
+    async def beat(self, place: int) -> None:
+        """Tell a page that the line lives, and up to which event it has been told everything."""
+        await self.say(messages.encode({"type": "ping", "sequence": place}))
 
     async def say(self, text: str) -> None:
         await self.send({"type": "websocket.send", "text": text})
@@ -89,12 +102,12 @@ class Socket:
         return None
 
 
-_user: Callable[[Scope, str], Awaitable[User | None]] = database_sync_to_async(user_of)
+_user: Callable[[Scope, str, str], Awaitable[User | None]] = database_sync_to_async(user_of)
 
 
 async def _signed_in(socket: Socket) -> User:
     """Return who it is: by query, cookie, or a first message within AUTH_SECONDS."""
-    user = await _user(socket.scope, socket.token)
+    user = await _user(socket.scope, socket.token, socket.needs)
     if user is None and not socket.token:
         try:
             async with asyncio.timeout(AUTH_SECONDS):
@@ -103,23 +116,10 @@ async def _signed_in(socket: Socket) -> User:
             raise Closed(AUTH_LATE) from None
         if isinstance(message, dict) and message.get("type") == "auth":
             socket.token = str(message.get("token") or "")
-        user = await _user(socket.scope, socket.token) if socket.token else None
+        user = await _user(socket.scope, socket.token, socket.needs) if socket.token else None
     if user is None:
         raise Closed(NOT_SIGNED_IN)
     return user
-
-
-@contextlib.asynccontextmanager
-async def _counted(key: uuid.UUID | None, most: int) -> AsyncIterator[None]:
-    if _open[key] >= most:
-        raise Closed(TOO_MANY)
-    _open[key] += 1
-    try:
-        yield
-    finally:
-        _open[key] -= 1
-        if not _open[key]:
-            del _open[key]
 
 
 Serve = Callable[[Socket, User], Coroutine[Any, Any, None]]
@@ -131,9 +131,10 @@ async def _run(scope: Scope, receive: Receive, send: Send, serve: Serve) -> None
     await send({"type": "websocket.accept"})
     socket = Socket.of(scope, receive, send)
     try:
-        async with _counted(None, settings.SOCKETS_UNKNOWN):
+        with places.taken(None, settings.SOCKETS_UNKNOWN):
             user = await _signed_in(socket)
-        async with _counted(user.pk, settings.SOCKETS_PER_USER):
+        logs.user_id.set(str(user.pk))
+        with places.taken(user.pk, settings.SOCKETS_PER_USER):
             await serve(socket, user)
     except Gone:
         return
@@ -148,9 +149,9 @@ async def feed(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def _serve_feed(socket: Socket, user: User) -> None:
     async def may_listen() -> bool:
-        return await _user(socket.scope, socket.token) is not None
+        return await _user(socket.scope, socket.token, socket.needs) is not None
 
-    await _follow(socket, messages.user_topic(user.pk), may_listen)
+    await follow(socket, messages.user_topic(user.pk), socket.after, may_listen)
 
 
 async def task(scope: Scope, receive: Receive, send: Send) -> None:
@@ -163,14 +164,14 @@ async def _serve_task(socket: Socket, user: User) -> None:
     found: Task = await database_sync_to_async(_find)(user, names["kind"], names["task_id"])
 
     async def may_listen() -> bool:
-        now = await _user(socket.scope, socket.token)
+        now = await _user(socket.scope, socket.token, socket.needs)
         return now is not None and bool(await database_sync_to_async(_may_see)(now, found.pk))
 
     socket.after = socket.after or 0
     await socket.say(messages.encode(_connected(names["kind"], found, socket.after)))
     if found.is_finished and socket.after >= found.event_sequence:
         raise Closed(NORMAL)
-    await _follow(socket, messages.task_topic(found.pk), may_listen)
+    await follow(socket, messages.task_topic(found.pk), socket.after, may_listen)
 
 
 def _connected(kind: str, task: Task, after: int) -> dict[str, Any]:
@@ -179,7 +180,7 @@ def _connected(kind: str, task: Task, after: int) -> dict[str, Any]:
         "type": "connected",
         "task_id": str(task.pk),
         "message": f"Connected to {kind} updates",
-        "status": task.status,
+        "status": shown_status(task.status) if kind in WORK else task.status,
         "progress": task.progress,
         "sequence": after,
         "newest": task.event_sequence,
@@ -190,10 +191,8 @@ def _connected(kind: str, task: Task, after: int) -> dict[str, Any]:
 def _find(user: User, kind: str, task_id: str) -> Task:
     """Return the task, or raise Closed: not there, or (builds and analyses) not yours."""
     tasks = Task.objects.all()
-    if kind == "build":
-        tasks = tasks.filter(type__in=[TaskType.BUILD, TaskType.IMPLEMENT])
-    elif kind == "analysis":
-        tasks = tasks.filter(type=TaskType.ANALYSIS)
+    if kind in WORK:
+        tasks = tasks.filter(type__in=WORK[kind])
     try:
         found: Task | None = tasks.visible_to(user).filter(pk=task_id).first()
         # S2 says 403 of a build or analysis that exists and is another's; a task does not exist.
@@ -207,48 +206,3 @@ def _find(user: User, kind: str, task_id: str) -> Task:
 
 def _may_see(user: User, task_id: uuid.UUID) -> bool:
     return bool(Task.objects.visible_to(user).filter(pk=task_id).exists())
-
-
-async def _follow(socket: Socket, topic: str, may_listen: Callable[[], Awaitable[bool]]) -> None:
-    """Send the topic's events until it ends, the client leaves, or it may listen no more."""
-    hub = live.hub(messages.Database())
-    async with hub.listen(topic, socket.after) as listener:
-        works = [_send_events(socket, hub, listener), _drain(socket), _recheck(may_listen)]
-        if socket.has_heartbeat:
-            works.append(_beat(socket, listener))
-        tasks = [asyncio.ensure_future(work) for work in works]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for each in tasks:
-                each.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        done.pop().result()
-
-
-async def _send_events(socket: Socket, hub: live.Hub, listener: live.Listener) -> None:
-    async for event in hub.events(listener):
-        await socket.say(event.text)
-        if event.is_last:
-            raise Closed(NORMAL)
-
-
-async def _drain(socket: Socket) -> None:
-    while True:
-        await socket.hear()
-
-
-async def _recheck(may_listen: Callable[[], Awaitable[bool]]) -> None:
-    """Close the socket of an account that was signed out, disabled or shut out meanwhile."""
-    is_allowed = True
-    while is_allowed:
-        await asyncio.sleep(RECHECK_SECONDS)
-        is_allowed = await may_listen()
-    raise Closed(NOT_SIGNED_IN)
-
-
-async def _beat(socket: Socket, listener: live.Listener) -> None:
-    """Tell a page that the line lives, and up to which event it has been told everything."""
-    while True:
-        await socket.say(messages.encode({"type": "ping", "sequence": listener.place}))
-        await asyncio.sleep(BEAT_SECONDS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asynccoder.lib.errors import Conflict, RunFailed, TooLarge
+from asynccoder.lib.errors import Conflict, RunFailed, TooLarge, TryAgain
 
 
 class TaskFinished(Conflict):
@@ -33,10 +33,18 @@ class RunParked(Exception):
         self.wake_in = wake_in
 
 
+class RunStopped(Exception):
+    """The worker stops; the run goes on elsewhere at its next step."""
+
+
 class CheckpointRefused(RunFailed):
     """The workspace could not be checkpointed."""
 
     code = "checkpoint_refused"
+
+
+class StorageAway(TryAgain):
+    """The storage of checkpoints is full or does not answer; the task waits for it."""
 
 
 class WorkspaceLost(RunFailed):

@@ -41,7 +41,8 @@ def append(
     With a ``generation`` everything is fenced: raises LeaseLost, and writes nothing, when that
     lease is no longer held.
     """
-    with transaction.atomic():
+    # Whoever has a transaction open gives it up with us: no point to go back to is needed.
+    with transaction.atomic(savepoint=False):
         rows = Task.objects.filter(pk=task_id)
         if generation is not None:
             rows = Task.objects.held(task_id, generation)

@@ -10,30 +10,28 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from django.db import connection, transaction
+from django.conf import settings
+from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
 from aimodels.providers.base import ContextOverflow, MalformedReply, ProviderError, Reply, Usage
 from asynccoder.lib import storable
-from asynccoder.lib.errors import OutOfCredit
-from billing import ledger
-from billing.errors import CapReached as HoldCapReached
+from asynccoder.lib.connections import let_go
 from tasks import events
-from tasks.agent.errors import OutOfBudget
 from tasks.agent.ports import ToolResult
-from tasks.errors import CheckpointRefused, LeaseLost
+from tasks.errors import CheckpointRefused, LeaseLost, RunStopped
 from tasks.events import Event
-from tasks.lease import hold_reference
 from tasks.models import Artifact, Step, Task
+from tasks.purse import Purse
 from tasks.records import (
     Checkpoint,
     Money,
-    call_reference,
     digest_of,
     first_line,
     input_summary,
@@ -46,8 +44,6 @@ logger = logging.getLogger(__name__)
 INPUT_CHARACTERS = 100_000
 """How much of a tool's arguments the journal keeps; the digest covers all of them."""
 ARTIFACT_BYTES = 20 * 1024**2
-MOST_REFUSALS = 3
-"""How many steps may leave something that no checkpoint takes before the run fails."""
 
 
 class RunJournal:
@@ -56,16 +52,17 @@ class RunJournal:
     def __init__(self, task: Task, money: Money) -> None:
         self.task = task
         self.generation = task.generation
-        self.money = money
+        self.purse = Purse(task, money)
         self.checkpoint: Callable[[str], Checkpoint | None] = lambda previous: None
         """Commits the workspace after a step that changed files; set once there is one."""
         self.on_reset: Callable[[str], None] = lambda commit: None
         """Brings the workspace back to a checkpoint."""
+        self.is_stopping: Callable[[], bool] = lambda: False
+        """Tells whether the run must stop before it begins another step."""
         self._refusals = 0
         self.on_answer: Callable[[], None] = lambda: None
-        """Called when a model has answered, before the answer is settled."""
+        """Called in the transaction that settles a model's answer."""
         self._ordinal = 0
-        self._last_call = (0, 0)
         self._known = {step.ordinal: step for step in task.steps.order_by("ordinal", "attempt")}
         self.head = ""
         """The checkpoint as of the step that the run has come to (also while it replays)."""
@@ -100,26 +97,32 @@ class RunJournal:
         """
         step = self._known_step(Step.Kind.MODEL_CALL, "model", digest)
         if step is not None:
-            self._last_call = (request_bytes, step.input_tokens)
+            self.purse.last_call = (request_bytes, step.input_tokens)
             return replayed_reply(step)
-        worst = self._worst_case(request_bytes, max_output_tokens)
+        worst = self.purse.worst_case(request_bytes, max_output_tokens)
         step = self._begin(
             Step(kind=Step.Kind.MODEL_CALL, name="model", input_digest=digest), reserve=worst
         )
-        connection.close()
+        let_go()
+        began = time.monotonic()
         try:
             reply = effect()
         except (MalformedReply, ContextOverflow) as error:
             usage = getattr(error, "usage", None) or Usage()
-            outcome = json.dumps({"error": type(error).__name__, "message": str(error)})
-            self._settle_call(step, outcome, usage, is_error=True)
+            failure = type(error).__name__
+            outcome = json.dumps({"error": failure, "message": str(error)})
+            self._settle_call(step, outcome, usage, began=began, failure=failure)
             raise
-        except ProviderError:
-            self._lose(step)
+        except ProviderError as error:
+            with transaction.atomic():
+                self._lose(step)
+                self.purse.record(
+                    step, Usage(), seconds=time.monotonic() - began, failure=type(error).__name__
+                )
             raise
-        self.on_answer()
-        self._last_call = (request_bytes, reply.usage.input)
-        self._settle_call(step, reply.to_json(), reply.usage, summary=first_line(reply.text))
+        self.purse.last_call = (request_bytes, reply.usage.input)
+        step.summary = first_line(reply.text) or step.summary
+        self._settle_call(step, reply.to_json(), reply.usage, began=began)
         return reply
 
     def tool_call(
@@ -156,9 +159,9 @@ class RunJournal:
         return result
 
     def _undo(self, error: CheckpointRefused) -> ToolResult:
-        """Take back what no checkpoint can hold, and say so; the third time the run fails."""
+        """Take back what no checkpoint can hold, and say so; the last allowed time the run fails."""
         self._refusals += 1
-        if self._refusals >= MOST_REFUSALS:
+        if self._refusals >= settings.CHECKPOINT_REFUSALS:
             raise error
         self.on_reset(self.head)
         text = f"{error.message} What this call did to the workspace was taken back."
@@ -204,6 +207,8 @@ class RunJournal:
 
     def _known_step(self, kind: str, name: str, digest: str) -> Step | None:
         """Move to the next step; return its row if it is done, else lose what was begun."""
+        if self.is_stopping():
+            raise RunStopped
         self._ordinal += 1
         step = self._known.get(self._ordinal)
         if step is None:
@@ -221,8 +226,7 @@ class RunJournal:
     def _part_from_journal(self) -> None:
         """Go on afresh from this step: a newer version or another setting would do otherwise.
 
-        What follows in the journal is lost and done again; calls that were paid are not paid
-        again, for they have the same reference.
+        What follows is lost and done again; a call that was paid keeps its reference, so it is free.
         """
         logger.warning("run %s parts from its journal at step %s", self.task.pk, self._ordinal)
         later = self.task.steps.filter(ordinal__gte=self._ordinal)
@@ -272,19 +276,18 @@ class RunJournal:
         with transaction.atomic():
             self._event("step.started", step)
             if reserve:
-                self._reserve(reserve)
+                self.purse.reserve(reserve)
+            step.started_at = Now()
             self._insert(step)
-            Step.objects.filter(pk=step.pk).update(started_at=Now())
         return step
 
     def _event(self, kind: str, step: Step, **data: Any) -> None:
-        ordinal = self._ordinal
-        values = {"ordinal": ordinal, "kind": step.kind, "name": step.name, "summary": step.summary}
-        changes = {"current_step": step.summary[:200]} if kind == "step.started" else {}
-        changes |= data.pop("changes", {})
+        values = {"ordinal": self._ordinal, "kind": step.kind, "name": step.name}
+        started = {"current_step": step.summary[:200]} if kind == "step.started" else {}
+        changes = started | data.pop("changes", {})
         events.append(
             self.task.pk,
-            Event(kind, step.summary, data=values | data),
+            Event(kind, step.summary, data={**values, "summary": step.summary, **data}),
             generation=self.generation,
             **changes,
         )
@@ -321,11 +324,10 @@ class RunJournal:
                 )  # fmt: skip
 
     def _settle_call(
-        self, step: Step, outcome: str, usage: Usage, *, summary: str = "", is_error: bool = False
+        self, step: Step, outcome: str, usage: Usage, *, began: float, failure: str = ""
     ) -> None:
-        cost = self.money.model.cost_microcredits(usage)
-        charged = 0 if self.money.is_own_key else cost
-        step.summary = (summary or step.summary)[:300]
+        is_error = bool(failure)
+        seconds = time.monotonic() - began
         tokens = {
             "input_tokens": usage.input,
             "cached_tokens": usage.cached,
@@ -333,7 +335,8 @@ class RunJournal:
         }
         with transaction.atomic():
             self.fence()
-            charged = charged if charged and self._charge(step, charged) else 0
+            self.on_answer()
+            charged = self.purse.charge(step, usage)
             self._event(
                 "step.finished",
                 step,
@@ -349,16 +352,7 @@ class RunJournal:
                 step,
                 {"outcome": outcome, "is_error": is_error, "cost_microcredits": charged, **tokens},
             )
-
-    def _charge(self, step: Step, microcredits: int) -> bool:
-        """Charge a call; False when an earlier attempt at this step has paid already."""
-        description = f"{self.task.title} · step {step.ordinal} · {self.money.model}"
-        return ledger.charge(
-            hold_reference=hold_reference(self.task.pk),
-            microcredits=microcredits,
-            reference=call_reference(step),
-            description=description[:300],
-        )
+            self.purse.record(step, usage, seconds=seconds, charged=charged, failure=failure)
 
     def _settle(self, step: Step, values: dict[str, Any]) -> None:
         settled = Step.objects.filter(pk=step.pk, state=Step.State.STARTED).update(
@@ -366,33 +360,3 @@ class RunJournal:
         )
         if not settled:
             raise LeaseLost(f"step {step.ordinal} was settled by another")
-
-    # --- money ---------------------------------------------------------------------------------
-
-    def _worst_case(self, request_bytes: int, max_output_tokens: int) -> int:
-        """Return microcredits for the most this call can use.
-
-        A token is at least a byte, so the input is at most what the last call reported plus the
-        bytes that were appended since (agent-design, section 3).
-        """
-        if self.money.is_own_key:
-            return 0
-        model = self.money.model
-        last_bytes, last_tokens = self._last_call
-        bound = last_tokens + max(request_bytes - last_bytes, 0)
-        input_tokens = min(bound if last_tokens else request_bytes, model.context_window)
-        return int(model.worst_case_microcredits(input_tokens, max_output_tokens))
-
-    def _reserve(self, microcredits: int) -> None:
-        charged = Task.objects.values_list("charged_microcredits", flat=True).get(pk=self.task.pk)
-        try:
-            ledger.reserve(
-                hold_reference=hold_reference(self.task.pk),
-                microcredits=microcredits,
-                cap_microcredits=self.money.cap_microcredits,
-                charged_microcredits=charged,
-            )
-        except HoldCapReached as error:
-            raise OutOfBudget("money", str(error)) from error
-        except OutOfCredit as error:
-            raise OutOfBudget("balance", str(error)) from error

@@ -29,6 +29,7 @@ from tasks.models import Check, Status, Step, Task, TaskAnalytics
 
 CANDIDATES = 20
 """How many due tasks one claim looks at: the first owners may be at their limit."""
+CLAIM_READS = ("owner_id", "status", "generation", "run_after", "progress")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,8 @@ def claim(*, worker: str, only: uuid.UUID | None = None) -> Claim | None:
 
 
 def _claim_one(task_id: uuid.UUID, worker: str) -> Claim | None:
-    rows = Task.objects.claimable().filter(pk=task_id)
+    # Prompt, files and patch may be long, and nothing here reads them.
+    rows = Task.objects.claimable().filter(pk=task_id).only(*CLAIM_READS)
     if connection.features.has_select_for_update_skip_locked:
         rows = rows.select_for_update(skip_locked=True)
     with transaction.atomic():
@@ -219,15 +221,21 @@ def _drop_lease(rows: Any, task_id: uuid.UUID, *, is_lost: bool) -> bool:
             return False
         task = Task.objects.get(pk=task_id)
         _free_place(task.owner_id)
-        message = "The worker was lost; the task goes on at its last step."
-        if not is_lost:
-            message = "The worker stops; the task goes on elsewhere."
-        events.record(task_id, events.Event("task.worker_lost", message, "warning"))
+        events.record(task_id, _lost() if is_lost else _given_back())
         if task.lost_attempts >= settings.LEASE_MAX_LOST:
             finish_unheld(task_id, Ending.failed(WorkerLost()))
         else:
             _cancel_if_asked(task)
     return True
+
+
+def _lost() -> events.Event:
+    message = "The worker was lost; the task goes on at its last step."
+    return events.Event("task.worker_lost", message, "warning")
+
+
+def _given_back() -> events.Event:
+    return events.Event("task.given_back", "The worker stops; the task goes on elsewhere.")
 
 
 def _cancel_if_asked(task: Task) -> None:

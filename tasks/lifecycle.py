@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import PurePosixPath
 from typing import Any
@@ -21,7 +21,7 @@ from aimodels.models import AIModel
 from aimodels.providers.base import Usage
 from asynccoder.lib.errors import AppError, Conflict, NotAllowed, NotFound
 from billing import ledger
-from repositories import connect, git
+from repositories import connect, git, hosted
 from repositories.models import Repository
 from tasks import actors, events, lease
 from tasks.errors import IdempotencyConflict, PromptTooLong, TaskFinished, TaskStarted
@@ -100,6 +100,24 @@ def create_task(*, owner: User, request: TaskRequest, ring: bool = True) -> tupl
         return earlier, False
     task.refresh_from_db()
     return task, True
+
+
+def create_project_task(
+    *, owner: User, project_name: str, request: TaskRequest
+) -> tuple[Task, bool]:
+    """Create a task on the user's repository of this name; without one, on a new hosted one.
+
+    A task that is refused leaves no repository behind. Raises what ``create_task`` raises, and
+    NameRefused, Conflict.
+    """
+    repository = hosted.named(owner, project_name)
+    if repository is not None:
+        return create_task(owner=owner, request=replace(request, repository=repository))
+    if request.branch:
+        raise AppError("A new project has no branches.", details={"field": "branch"})
+    with transaction.atomic():
+        made = hosted.create(owner, project_name)
+        return create_task(owner=owner, request=replace(request, repository=made))
 
 
 def _earlier(owner: User, request: TaskRequest) -> Task | None:

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import weakref
 from bisect import bisect_right
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import redis.asyncio as redis
 from django.conf import settings
@@ -43,6 +44,8 @@ class Encoded:
     sequence: int
     text: str
     is_last: bool = False
+    name: str = ""
+    """What a stream of Server-Sent Events calls it."""
 
 
 class Source(Protocol):
@@ -142,7 +145,7 @@ class Hub:
             return
         topic.told = max(topic.told, sequence)
         if topic.told > topic.read and topic.reading is None:
-            topic.reading = asyncio.create_task(self._read(topic))
+            topic.reading = _for_all(self._read(topic))
         self._wake(topic)
 
     async def _read(self, topic: Topic) -> None:
@@ -180,8 +183,8 @@ class Hub:
     def _start(self) -> None:
         if not self._tasks:
             self._tasks = [
-                asyncio.create_task(self._for_ever(self._subscribe)),
-                asyncio.create_task(self._for_ever(self._poll)),
+                _for_all(self._for_ever(self._subscribe)),
+                _for_all(self._for_ever(self._poll)),
             ]
 
     async def _for_ever(self, work: Callable[[], Awaitable[None]]) -> None:
@@ -240,6 +243,16 @@ class Hub:
     async def _ask_database(self) -> None:
         for name, sequence in (await self.source.newest(list(self.topics))).items():
             self.tell(name, sequence)
+
+
+def _for_all(work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+    """Start what serves every listener: its log lines bear the id of none of them."""
+    return asyncio.create_task(work, context=contextvars.Context())
+
+
+def _own_task(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """Start what outlives the request that needs it first, and so must not share its thread."""
+    return asyncio.create_task(work, context=contextvars.Context())
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -20,6 +20,14 @@ LAST_KINDS = {
 }
 
 
+FIGURES = (
+    "quality_score", "security_issues", "code_smells", "type_errors", "coverage_percent",
+    "recommendations",
+)  # fmt: skip
+"""What an analysis measures, in S2's words."""
+PENDING, INITIALIZING = '"status":"pending"', '"status":"initializing"'
+
+
 def task_topic(task_id: uuid.UUID) -> str:
     return f"task:{task_id}"
 
@@ -34,6 +42,17 @@ def encode(message: dict[str, Any]) -> str:
 
 def stamp(moment: Any) -> str:
     return str(moment.isoformat().replace("+00:00", "Z"))
+
+
+def shown_status(status: str) -> str:
+    """Return a task's status in the words of builds and analyses (S2)."""
+    return "initializing" if status == Status.PENDING else status
+
+
+def in_words_of_work(text: str) -> str:
+    """Return an encoded message of a task as a build or an analysis says it."""
+    # The first status in a message is its own: what comes from users stands behind it.
+    return text.replace(PENDING, INITIALIZING, 1)
 
 
 class Database:
@@ -82,7 +101,7 @@ def _task_events(task_id: uuid.UUID, sequence: int, limit: int) -> list[Encoded]
         .only(
             "status", "progress", "current_step", "outcome", "error_code", "error_message",
             "result__kind", "result__summary", "result__data", "result__files",
-            "result__pull_request_url", "analysis__coverage_percent",
+            "result__pull_request_url", *(f"analysis__{name}" for name in FIGURES),
         )
         .get(pk=task_id)
     )  # fmt: skip
@@ -93,7 +112,16 @@ def _encoded(task: Task, rows: Iterable[TaskLog]) -> Iterable[Encoded]:
     for row in rows:
         kind = LAST_KINDS.get(row.kind)
         message = _ending(task, row, kind) if kind else _progress(task, row)
-        yield Encoded(row.sequence, encode(message), is_last=kind is not None)
+        yield Encoded(row.sequence, encode(message), is_last=kind is not None, name=_name(row))
+
+
+def _name(row: TaskLog) -> str:
+    """Return what a stream of events calls an event (contract.md, section 3)."""
+    if row.kind in LAST_KINDS:
+        return "error" if row.kind == "task.failed" else "result"
+    if row.kind == "model.text":
+        return "token"
+    return "progress" if row.kind.startswith(("task.", "step.")) else "log"
 
 
 def _base(task: Task, row: TaskLog, kind: str) -> dict[str, Any]:
@@ -112,11 +140,17 @@ def _progress(task: Task, row: TaskLog) -> dict[str, Any]:
     status = Status.RUNNING if task.is_finished else task.status
     named = {"kind": row.kind, "level": row.level, "message": row.message}
     step = row.data.get("step") or row.data.get("summary") or task.current_step
-    data = {**row.data, **named, "current_step": str(step)}
+    data = {**row.data, **named, "current_step": str(step), "files_created": _created(task)}
     if row.data.get("kind"):
         data["step_kind"] = row.data["kind"]
     progress = row.data.get("progress", task.progress)
     return _base(task, row, "progress") | {"status": status, "progress": progress, "data": data}
+
+
+def _created(task: Task) -> int | None:
+    """Return how many files are new; only the result says it."""
+    result = getattr(task, "result", None)
+    return sum(file.get("status") == "added" for file in result.files) if result else None
 
 
 def _ending(task: Task, row: TaskLog, kind: str) -> dict[str, Any]:
@@ -127,13 +161,17 @@ def _ending(task: Task, row: TaskLog, kind: str) -> dict[str, Any]:
 
 
 def results_of(task: Task) -> dict[str, Any]:
-    """Return what a task handed back, in S2's words."""
+    """Return what a task handed back, in S2's words.
+
+    ``checks_after``, where a list of tasks has loaded it, saves a query a task.
+    """
     result = getattr(task, "result", None)
+    data = result.data if result else {}
     analysis = getattr(task, "analysis", None)
-    after = Check.objects.filter(task=task, phase=Check.Phase.AFTER).values_list(
-        "verdict", flat=True
-    )
-    verdicts = list(after)
+    after = getattr(task, "checks_after", None)
+    if after is None:
+        after = Check.objects.filter(task=task, phase=Check.Phase.AFTER).only("verdict")
+    verdicts = [check.verdict for check in after]
     return {
         "outcome": task.outcome,
         "kind": result.kind if result else None,
@@ -142,6 +180,6 @@ def results_of(task: Task) -> dict[str, Any]:
         "pull_request_url": (result.pull_request_url or None) if result else None,
         "checks_passed": verdicts.count(Check.Verdict.PASSED),
         "checks_failed": verdicts.count(Check.Verdict.FAILED),
-        "tests_passed": result.data.get("tests_passed") if result else None,
-        "test_coverage": analysis.coverage_percent if analysis else None,
-    }
+        "tests_passed": data.get("tests_passed"),
+        "test_coverage": analysis.coverage_percent if analysis else data.get("test_coverage"),
+    } | ({name: getattr(analysis, name) for name in FIGURES} if analysis else {})

@@ -14,11 +14,11 @@ from django.utils.safestring import SafeString
 from accounts.models import User
 from asynccoder.lib.errors import AppError
 from billing.models import LedgerEntry
+from repositories.errors import as_failed_run
 from repositories.git import objects
-from tasks import diffview, evidence, prose
+from tasks import diffview, evidence, prose, stores
 from tasks.diffview import ShownFile
 from tasks.models import CHANGING, Analysis, Check, Step, Task, TaskResult
-from tasks.workspace import store_path
 
 logger = logging.getLogger(__name__)
 
@@ -76,10 +76,11 @@ def diff_of(task: Task) -> str:
     if not (task.base_commit and task.head_commit) or task.base_commit == task.head_commit:
         return ""
     try:
-        store = store_path(task.pk)
-        return objects.diff(store, task.base_commit, task.head_commit, max_bytes=DIFF_BYTES)
+        store = stores.store_of(task)
+        with as_failed_run():
+            return objects.diff(store, task.base_commit, task.head_commit, max_bytes=DIFF_BYTES)
     except (AppError, OSError) as error:
-        # The store of an old task may be gone; the page then says that there is nothing to show.
+        # A store may be gone or on its way here; the page then says that there is nothing to show.
         logger.warning("no diff of task %s: %s", task.pk, type(error).__name__)
         return ""
 

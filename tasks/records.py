@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from typing import Any
+from uuid import UUID
 
 from aimodels.models import AIModel
 from aimodels.providers.base import ContextOverflow, MalformedReply, Reply
@@ -30,6 +31,8 @@ class Money:
     model: AIModel
     cap_microcredits: int
     is_own_key: bool = False
+    key_id: UUID | None = None
+    """The row of the own key, for its log."""
 
 
 def call_reference(step: Step) -> str:

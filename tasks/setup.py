@@ -7,19 +7,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from asynccoder.lib import storable
 from repositories import connect, git
 from repositories.errors import as_failed_run
 from repositories.models import Repository
+from tasks import stores
 from tasks.agent.ports import Assignment, Review, ToolResult
 from tasks.bench import RunBench
-from tasks.errors import FileNotPlaced, RepositoryClosed, SetupFailed
+from tasks.errors import FileNotPlaced, RepositoryClosed
 from tasks.journal import RunJournal
 from tasks.models import CHANGING, Task, TaskType
-from tasks.sandbox.base import Command, Sandbox
-from tasks.workspace import QUIET_TOOLS, Origin, store_path, task_folder
+from tasks.workspace import Origin, Setup, store_path, task_folder
 
-SETUP_SECONDS = 900.0
 BRIEF_FILES = ("AGENTS.md", "CLAUDE.md", "README.md", "README.rst", "README")
 BRIEF_CHARACTERS = 6_000
 MAP_ENTRIES = 300
@@ -49,18 +47,20 @@ class Start:
 def find_start(task: Task, journal: RunJournal) -> Start:
     """Return the start of a run; what it is is noted once and kept over every attempt.
 
-    Raises RepositoryClosed, and what a fetch raises.
+    Raises RepositoryClosed, WorkspaceLost, StorageAway, and what a fetch raises.
     """
+    is_resumed = journal.is_replaying
     if task.repository is None:
-        mirror, bases = task_folder(task.pk) / "origin.git", task_folder(task.pk) / "bases"
-        noted = journal.note(name="start", effect=_noted(task, lambda: _new_origin(task, mirror)))
+        bases = task_folder(task.pk) / "bases"
+        find = _noted(task, lambda: {"base": stores.make_origin(task)})
     else:
         _refuse_closed(task)
-        mirror = connect.mirror_path(task.repository)
         bases = connect.bases_path(task.repository)
-        noted = journal.note(name="start", effect=_noted(task, _from_mirror(task, task.repository)))
-    start = json.loads(noted)
-    commits, seen = start["commits"], Seen(**start["seen"])
+        find = _noted(task, _from_mirror(task, task.repository))
+    start = json.loads(journal.note(name=stores.START, effect=find))
+    commits, seen, mirror = start["commits"], Seen(**start["seen"]), stores.mirror_of(task)
+    if is_resumed:
+        stores.bring_back(task, commits)
     _remember_base(task, commits["base"])
     if task.type != TaskType.PR_REVIEW:
         return Start(Origin(mirror, commits["base"], bases), seen)
@@ -93,13 +93,6 @@ def _seen(task: Task) -> Seen:
 def _remember_base(task: Task, commit: str) -> None:
     Task.objects.held(task.pk, task.generation).update(base_commit=commit)
     task.base_commit = commit
-
-
-def _new_origin(task: Task, mirror: Path) -> dict[str, str]:
-    """Make a repository of the request's own files, or an empty one."""
-    files = {file["path"]: file["content"].encode() for file in task.files}
-    mirror.parent.mkdir(parents=True, exist_ok=True)
-    return {"base": git.create_origin(mirror, files)}
 
 
 def _from_mirror(task: Task, repository: Repository) -> Callable[[], dict[str, str]]:
@@ -138,10 +131,10 @@ def _review(store: Path, commits: dict[str, str]) -> Review:
 def prepare_tree(task: Task, bench: RunBench) -> None:
     """Start the sandbox, place the request's files, set up, and run the checks on the base."""
     bench.set_progress(5, "Preparing the workspace")
-    command = task.repository.setup_command if task.repository else ""
     # What a setup makes goes into the workspace, which the other types see read-only.
-    if command and task.type in CHANGING:
-        bench.workspace.on_open = lambda sandbox: _set_up(command, sandbox, bench)
+    command = task.repository.setup_command if task.repository else ""
+    if task.repository and command and task.type in CHANGING:
+        bench.workspace.setup = Setup(command, connect.setups_path(task.repository), bench.tell)
     bench.workspace.sandbox.__enter__()
     if task.files and task.repository is not None and task.type in CHANGING:
         _place_files(task, bench)
@@ -170,17 +163,6 @@ def _place_files(task: Task, bench: RunBench) -> None:
     )
 
 
-def _set_up(command: str, sandbox: Sandbox, bench: RunBench) -> None:
-    """Run the setup in every new sandbox: what git ignores of it is not kept."""
-    result = sandbox.run(
-        Command(["bash", "-c", command], seconds=SETUP_SECONDS, env=dict(QUIET_TOOLS))
-    )
-    if result.exit_code != 0:
-        said = storable.text(result.text[-1000:])
-        raise SetupFailed(f"Setup failed with exit code {result.exit_code}: {said}")
-    bench.log(f"Setup done in {result.seconds:.1f} s: {command}")
-
-
 def assignment(task: Task, bench: RunBench, start: Start) -> Assignment:
     """Return the task as an engine sees it."""
     return Assignment(
@@ -200,12 +182,12 @@ def assignment(task: Task, bench: RunBench, start: Start) -> Assignment:
 def _brief(bench: RunBench, start: Start) -> str:
     """Return what a newcomer needs: the house rules of the repository and a map of its tree."""
     store, commit = bench.workspace.store, start.origin.commit
+    entries = [entry.path for entry in git.list_tree(store, commit)]
     parts = []
-    for name in BRIEF_FILES:
+    for name in sorted({*BRIEF_FILES}.intersection(entries), key=BRIEF_FILES.index):
         content = git.show_file(store, commit, name, max_bytes=BRIEF_CHARACTERS)
         if content:
             parts.append(f"## {name}\n{content.decode('utf-8', 'replace')[:BRIEF_CHARACTERS]}")
-    entries = [entry.path for entry in git.list_tree(store, commit)]
     listed = "\n".join(entries[:MAP_ENTRIES])
     if hosts := start.seen.hosts:
         parts.append(f"## Network\nReached over https through $HTTPS_PROXY: {', '.join(hosts)}")

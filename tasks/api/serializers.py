@@ -5,23 +5,27 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from asynccoder.api.dialects import Foreign
 from billing.ledger import whole_credits
 from tasks.models import Check, Priority, Status, Task, TaskLog, TaskResult, TaskType
 
+ANALYSIS_TYPES = ("quality", "security", "types")
 PARAMETERS_BYTES = 64 * 1024
-IDEMPOTENCY_KEY = r"^[\x21-\x7e]{1,200}$"
 LABELS = {priority.value: priority.label for priority in Priority}
 VALUES = {priority.label: priority.value for priority in Priority}
 
 
+@extend_schema_field(OpenApiTypes.INT)
 class WholeCredits(serializers.Field[int, int, int, Any]):
     def to_representation(self, value: int) -> int:
         return whole_credits(value)
 
 
+@extend_schema_field({"type": "string", "enum": list(VALUES)})
 class PriorityField(serializers.Field[int, str, str, Any]):
     """``low``, ``medium``, ``high`` or ``urgent``."""
 
@@ -94,7 +98,10 @@ class TaskSerializer(serializers.ModelSerializer[Task]):
     pull_request_url = serializers.SerializerMethodField()
     tokens = serializers.SerializerMethodField()
     log_url = serializers.SerializerMethodField()
+    stream_url = serializers.SerializerMethodField()
     patch_url = serializers.SerializerMethodField()
+    bundle_url = serializers.SerializerMethodField()
+    artifacts_url = serializers.SerializerMethodField()
 
     class Meta:
         model = Task
@@ -128,7 +135,10 @@ class TaskSerializer(serializers.ModelSerializer[Task]):
             "results",
             "checks",
             "log_url",
+            "stream_url",
             "patch_url",
+            "bundle_url",
+            "artifacts_url",
             "created_at",
             "updated_at",
             "started_at",
@@ -154,6 +164,7 @@ class TaskSerializer(serializers.ModelSerializer[Task]):
             return None
         return {"code": task.error_code, "message": task.error_message}
 
+    @extend_schema_field(ResultSerializer(many=True))
     def get_results(self, task: Task) -> list[dict[str, Any]]:
         result = _result(task)
         return [dict(ResultSerializer(result).data)] if result else []
@@ -172,6 +183,16 @@ class TaskSerializer(serializers.ModelSerializer[Task]):
     def get_log_url(self, task: Task) -> str:
         return f"/api/v1/tasks/{task.pk}/log"
 
+    def get_stream_url(self, task: Task) -> str:
+        return f"/api/v1/tasks/{task.pk}/stream"
+
+    def get_bundle_url(self, task: Task) -> str | None:
+        result = _result(task)
+        return f"/api/v1/tasks/{task.pk}/bundle" if result and result.diff else None
+
+    def get_artifacts_url(self, task: Task) -> str:
+        return f"/api/v1/tasks/{task.pk}/artifacts"
+
     def get_patch_url(self, task: Task) -> str | None:
         result = _result(task)
         return f"/api/v1/tasks/{task.pk}/patch" if result and result.diff else None
@@ -186,22 +207,17 @@ class FileSerializer(serializers.Serializer[None]):
     content = serializers.CharField(allow_blank=True, trim_whitespace=False)
 
 
-class TaskRequestSerializer(serializers.Serializer[None]):
-    """What S0 and S1 send. ``model`` is a name, ``ai_model_id`` an id; without both one is chosen."""
+class OptionsSerializer(serializers.Serializer[None]):
+    """What every way to start a task takes.
 
-    type = serializers.ChoiceField(choices=TaskType.choices)
-    prompt = serializers.CharField(trim_whitespace=False)
-    title = serializers.CharField(max_length=200, required=False, allow_blank=True)
-    description = serializers.CharField(max_length=10_000, required=False, allow_blank=True)
-    repository_id = serializers.UUIDField(required=False, allow_null=True)
+    ``model`` is a name, ``ai_model_id`` an id; without both one is chosen.
+    """
+
     ai_model_id = serializers.UUIDField(required=False, allow_null=True)
     model = serializers.CharField(max_length=120, required=False, allow_null=True)
     branch = serializers.CharField(max_length=255, required=False, allow_blank=True)
-    target_branch = serializers.CharField(max_length=255, required=False, allow_blank=True)
     priority = PriorityField(required=False)
     parameters = serializers.DictField(required=False)
-    files = FileSerializer(many=True, required=False)
-    patch = serializers.CharField(required=False, allow_blank=True, trim_whitespace=False)
     max_credits = serializers.IntegerField(min_value=1, max_value=1_000_000, required=False)
     extra_calls = serializers.IntegerField(min_value=0, max_value=1_000, required=False)
 
@@ -214,6 +230,67 @@ class TaskRequestSerializer(serializers.Serializer[None]):
         if attrs.get("ai_model_id") and attrs.get("model"):
             raise serializers.ValidationError("Give either ai_model_id or model.")
         return attrs
+
+
+class TaskRequestSerializer(OptionsSerializer):
+    """What S0 and S1 send."""
+
+    type = serializers.ChoiceField(choices=TaskType.choices)
+    prompt = serializers.CharField(trim_whitespace=False)
+    title = serializers.CharField(max_length=200, required=False, allow_blank=True)
+    description = serializers.CharField(max_length=10_000, required=False, allow_blank=True)
+    repository_id = serializers.UUIDField(required=False, allow_null=True)
+    target_branch = serializers.CharField(max_length=255, required=False, allow_blank=True)
+    files = FileSerializer(many=True, required=False)
+    patch = serializers.CharField(required=False, allow_blank=True, trim_whitespace=False)
+
+
+class BuildRequestSerializer(OptionsSerializer):
+    """What S2 sends to start a build."""
+
+    project_name = serializers.CharField(trim_whitespace=False)
+    goal = serializers.CharField(trim_whitespace=False)
+    files = FileSerializer(many=True, required=False)
+
+
+class ExecuteRequestSerializer(OptionsSerializer):
+    """What S3 sends. ``context`` (persona, framework, …) goes with the parameters."""
+
+    task_type = serializers.ChoiceField(choices=TaskType.choices)
+    prompt = serializers.CharField(trim_whitespace=False)
+    repository_id = serializers.UUIDField(required=False, allow_null=True)
+    target_branch = serializers.CharField(max_length=255, required=False, allow_blank=True)
+    files = FileSerializer(many=True, required=False)
+    patch = serializers.CharField(required=False, allow_blank=True, trim_whitespace=False)
+    context = serializers.DictField(required=False)  # type: ignore[assignment] # a field, as S3 names it
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        attrs = super().validate(attrs)
+        attrs["parameters"] = self.validate_parameters(
+            attrs.get("context", {}) | attrs.get("parameters", {})
+        )
+        return attrs
+
+
+class WaitQuery(serializers.Serializer[None]):
+    """How many seconds to wait for the result."""
+
+    wait = serializers.IntegerField(min_value=0, max_value=60, default=0)
+
+
+class AnalysisRequestSerializer(OptionsSerializer):
+    """What S2 sends to start an analysis; without ``analysis_types`` everything is measured."""
+
+    project_name = serializers.CharField(required=False, trim_whitespace=False)
+    repository_id = serializers.UUIDField(required=False)
+    analysis_types = serializers.MultipleChoiceField(
+        choices=ANALYSIS_TYPES, required=False, allow_empty=False, default=set(ANALYSIS_TYPES)
+    )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if ("project_name" in attrs) == ("repository_id" in attrs):
+            raise serializers.ValidationError("Give either project_name or repository_id.")
+        return super().validate(attrs)
 
 
 class TaskEditSerializer(serializers.Serializer[None]):

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, cast
 from uuid import UUID
 
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404
-from rest_framework.exceptions import ValidationError
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
 from rest_framework.mixins import ListModelMixin
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
 from accounts.models import User
-from aimodels.models import AIModel
-from asynccoder.lib.errors import NotAllowed, NotFound
-from billing.ledger import MICROCREDITS
-from repositories.models import Repository
-from tasks import lifecycle
-from tasks.api import rows
+from asynccoder.lib.attachments import attachment
+from asynccoder.lib.errors import NotAllowed
+from tasks import artifacts, lifecycle
+from tasks.api import requests, rows
 from tasks.api.serializers import (
-    IDEMPOTENCY_KEY,
     LogQuery,
     LogSerializer,
     TaskEditSerializer,
@@ -30,12 +27,12 @@ from tasks.api.serializers import (
     TaskRequestSerializer,
     TaskSerializer,
 )
-from tasks.lifecycle import TaskRequest
+from tasks.api.shapes import ARTIFACTS, CANCELLED, IDEMPOTENCY, LOG, RESULTS, RowSerializer
 from tasks.models import Task, TaskQuerySet
 
-SAME_NAME = (
-    "type", "prompt", "title", "description", "branch", "target_branch", "priority",
-    "parameters", "patch", "extra_calls",
+HANDED_BACK = (
+    "type", "status", "outcome", "error", "results", "checks", "pull_request_url",
+    "result_branch", "is_pushed", "patch_url", "bundle_url", "artifacts_url",
 )  # fmt: skip
 
 
@@ -50,6 +47,7 @@ class TaskViewSet(ListModelMixin, GenericViewSet[Task]):
         tasks: TaskQuerySet = Task.objects.visible_to(self._user)
         return tasks
 
+    @extend_schema(parameters=[TaskFilter], responses=RowSerializer(many=True))
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         wanted = TaskFilter(data=request.query_params.dict())
         wanted.is_valid(raise_exception=True)
@@ -57,16 +55,22 @@ class TaskViewSet(ListModelMixin, GenericViewSet[Task]):
         page = self.paginate_queryset(tasks.order_by("-created_at", "-id").values(*rows.COLUMNS))
         return self.get_paginated_response([rows.shown(row) for row in page or []])
 
+    @extend_schema(
+        parameters=[IDEMPOTENCY],
+        request=TaskRequestSerializer,
+        responses={200: TaskSerializer, 201: TaskSerializer, 402: None},
+    )
     def create(self, request: Request) -> Response:
         given = TaskRequestSerializer(data=request.data)
         given.is_valid(raise_exception=True)
-        wanted = self._wanted(given.validated_data)
+        wanted = requests.wanted(request, given.validated_data)
         task, is_new = lifecycle.create_task(owner=self._user, request=wanted)
         return Response(self._shown(task.pk), status=201 if is_new else 200)
 
     def retrieve(self, request: Request, pk: UUID) -> Response:
         return Response(self._shown(pk))
 
+    @extend_schema(request=TaskEditSerializer)
     def update(self, request: Request, pk: UUID) -> Response:
         task = self._task(pk)
         self._refuse_onlookers(task)
@@ -75,12 +79,14 @@ class TaskViewSet(ListModelMixin, GenericViewSet[Task]):
         lifecycle.edit_task(task, **given.validated_data)
         return Response(self._shown(pk))
 
+    @extend_schema(request=None, responses={200: CANCELLED})
     def cancel(self, request: Request, pk: UUID) -> Response:
         """Cancel a task; one that runs ends as soon as its worker has ended its commands."""
         task = lifecycle.cancel_task(self._task(pk), by=self._user)
         message = {"message": "Task cancelled successfully"}
         return Response(message | {"id": task.pk, "status": task.status})
 
+    @extend_schema(parameters=[LogQuery], responses=LOG)
     def log(self, request: Request, pk: UUID) -> Response:
         """Return the events after a sequence number, in their order."""
         wanted = LogQuery(data=request.query_params.dict())
@@ -100,16 +106,39 @@ class TaskViewSet(ListModelMixin, GenericViewSet[Task]):
             }
         )
 
+    @extend_schema(responses=RESULTS)
+    def results(self, request: Request, pk: UUID) -> Response:
+        """Return what the task handed back, with its proof."""
+        shown = self._shown(pk)
+        return Response({"task_id": shown["id"]} | {name: shown[name] for name in HANDED_BACK})
+
+    @extend_schema(responses=ARTIFACTS)
+    def artifacts(self, request: Request, pk: UUID) -> Response:
+        """Return what there is to keep: the patch, the bundle, each step's whole output."""
+        task = self._task(pk, "result")
+        found = [_artifact(task, one) for one in artifacts.of(task)]
+        return Response({"task_id": task.pk, "status": task.status, "artifacts": found})
+
+    @extend_schema(
+        responses={
+            (200, "application/octet-stream"): OpenApiTypes.BINARY,
+            (200, "text/plain"): OpenApiTypes.STR,
+            (200, "text/x-patch"): OpenApiTypes.STR,
+        }
+    )
+    def artifact(self, request: Request, pk: UUID, artifact: str) -> HttpResponse:
+        """Return one of them as a file."""
+        return _file(artifacts.read(self._task(pk, "result"), artifact))
+
+    @extend_schema(responses={(200, "text/x-patch"): OpenApiTypes.STR})
     def patch_file(self, request: Request, pk: UUID) -> HttpResponse:
         """Return the unified diff as a file that ``git apply`` takes."""
-        result = getattr(self._task(pk, "result"), "result", None)
-        if result is None or not result.diff:
-            raise NotFound("This task has changed no files.")
-        return HttpResponse(
-            result.diff,
-            content_type="text/x-patch; charset=utf-8",
-            headers={"Content-Disposition": f'attachment; filename="task-{str(pk)[:8]}.patch"'},
-        )
+        return _file(artifacts.patch_of(self._task(pk, "result")))
+
+    @extend_schema(responses={(200, "application/octet-stream"): OpenApiTypes.BINARY})
+    def bundle(self, request: Request, pk: UUID) -> HttpResponse:
+        """Return the task's commits as a bundle that ``git fetch`` takes."""
+        return _file(artifacts.bundle_of(self._task(pk)))
 
     @property
     def _user(self) -> User:
@@ -129,43 +158,18 @@ class TaskViewSet(ListModelMixin, GenericViewSet[Task]):
         if task.owner_id != self._user.pk and not self._user.is_admin:
             raise NotAllowed("You may look at this task, not change it.")
 
-    def _wanted(self, given: dict[str, Any]) -> TaskRequest:
-        cap = given.get("max_credits")
-        return TaskRequest(
-            repository=self._repository(given.get("repository_id")),
-            model=self._model(given),
-            files=[dict(file) for file in given.get("files", [])],
-            cap_microcredits=cap * MICROCREDITS if cap else None,
-            idempotency_key=_idempotency_key(self.request),
-            **{name: given[name] for name in SAME_NAME if name in given},
-        )
 
-    def _repository(self, pk: UUID | None) -> Repository | None:
-        if pk is None:
-            return None
-        found = Repository.objects.visible_to(self._user).active().filter(pk=pk).first()
-        if found is None:
-            raise NotFound("There is no such repository.")
-        return found
-
-    def _model(self, given: dict[str, Any]) -> AIModel | None:
-        """Return the model that is named by its id or its name; the user's own goes first."""
-        if given.get("ai_model_id"):
-            models = AIModel.objects.visible_to(self._user).filter(pk=given["ai_model_id"])
-        elif given.get("model"):
-            models = AIModel.objects.for_use_by(self._user).filter(name=given["model"])
-        else:
-            return None
-        found = models.filter(owner=self._user).first() or models.first()
-        if found is None:
-            raise NotFound("There is no such model.")
-        return found
+def _file(made: artifacts.Artifact) -> HttpResponse:
+    return attachment(made.body, made.name, made.content_type)
 
 
-def _idempotency_key(request: Request) -> str:
-    key = request.headers.get("Idempotency-Key")
-    if key is None:
-        return ""
-    if not re.fullmatch(IDEMPOTENCY_KEY, key):
-        raise ValidationError({"Idempotency-Key": ["Give 1 to 200 printable characters."]})
-    return key
+def _artifact(task: Task, one: artifacts.Artifact) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "name": one.name,
+        "title": one.title,
+        "content_type": one.content_type,
+        "size_bytes": one.size_bytes,
+        "step": one.step,
+        "url": f"/api/v1/tasks/{task.pk}/artifacts/{one.id}",
+    }

@@ -8,6 +8,7 @@ from tasks.models.result import Analysis, Check, TaskAnalytics, TaskResult
 from tasks.models.task import (
     CHANGING,
     TERMINAL,
+    WORK,
     Priority,
     Status,
     Task,
@@ -18,6 +19,7 @@ from tasks.models.task import (
 __all__ = [
     "CHANGING",
     "TERMINAL",
+    "WORK",
     "Analysis",
     "Artifact",
     "Check",

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db import models
 
-from repositories.models import Repository
+from repositories.models import PullRequest, Repository
 from tasks.models.task import Task
 
 
@@ -32,6 +32,9 @@ class TaskResult(models.Model):
     diff = models.TextField(blank=True)
     files: models.JSONField[list[dict[str, Any]], list[dict[str, Any]]] = models.JSONField(
         default=list, blank=True, help_text="[{path, status, added, removed}]"
+    )
+    pull_request = models.OneToOneField(
+        PullRequest, null=True, blank=True, on_delete=models.SET_NULL, related_name="result"
     )
     pull_request_url = models.URLField(max_length=500, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)

@@ -28,6 +28,9 @@ class TaskType(models.TextChoices):
 CHANGING = (TaskType.DEBUG, TaskType.BUILD, TaskType.IMPLEMENT, TaskType.DOCUMENTATION)
 """The types whose result is a change of files; the others get a read-only workspace."""
 
+WORK = {"build": (TaskType.BUILD, TaskType.IMPLEMENT), "analysis": (TaskType.ANALYSIS,)}
+"""The types behind the API's builds and analyses."""
+
 
 class Status(models.TextChoices):
     PENDING = "pending", "Pending"

@@ -35,7 +35,7 @@ class Limits:
 class Workspace:
     """The tree that a sandbox works on.
 
-    ``base`` is never written. With ``upper`` and ``work`` (empty folders on one ordinary file
+    ``base`` is never written, nor is ``layer``, which lies on it in an overlay. With ``upper`` and ``work`` (empty folders on one ordinary file
     system) it is the lower layer of an overlay; without them ``base`` is bound as it is, which
     only a read-only sandbox or the fallback without overlays (a private copy) may ask for.
     ``read_only_paths`` are bound read-only at the same path inside (the mirror's objects).
@@ -49,6 +49,7 @@ class Workspace:
     read_only: bool = False
     read_only_paths: tuple[Path, ...] = ()
     proxy: Path | None = None
+    layer: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,8 @@ class Command:
     env: Mapping[str, str] = field(default_factory=dict)
     keep: int = 1024**2
     """Bytes of output to keep (head and tail); more is drained and counted."""
+    output: int | None = None
+    """Bytes of output that end it; without them the sandbox's limit holds."""
     errors_apart: bool = False
     cwd: str = WORKSPACE
 

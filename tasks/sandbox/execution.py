@@ -108,7 +108,8 @@ class Execution:
     def _enforce(self) -> None:
         if self._exit_code is not None:
             return
-        if self._total() > self._around.limits.output:
+        allowed = self._command.output
+        if self._total() > (self._around.limits.output if allowed is None else allowed):
             self._end("output")
         elif time.monotonic() >= self._deadline:
             self._end("timeout")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +98,7 @@ def own_files(plan: Plan) -> dict[str, str]:
 def host_paths(plan: Plan) -> list[Path]:
     """Return every folder of the host, outside the system's, that the sandbox's user must reach."""
     workspace = plan.workspace
-    paths = [workspace.base, *workspace.read_only_paths, *plan.toolchain.prefixes]
+    paths = [*lower_layers(workspace), *workspace.read_only_paths, *plan.toolchain.prefixes]
     if workspace.upper and workspace.work:
         paths.append(overlay_folder(workspace.upper, workspace.work))
     elif workspace.upper:
@@ -107,6 +106,11 @@ def host_paths(plan: Plan) -> list[Path]:
     if workspace.proxy:
         paths.append(workspace.proxy.parent)
     return paths
+
+
+def lower_layers(workspace: Workspace) -> list[Path]:
+    """Return what lies below the written layer; the one named last lies on top."""
+    return [workspace.base, *([workspace.layer] if workspace.layer else [])]
 
 
 def overlay_folder(upper: Path, work: Path) -> Path:
@@ -166,18 +170,18 @@ def _workspace(workspace: Workspace, find: Finder) -> list[str]:
     flags: list[str] = []
     for path in workspace.read_only_paths:
         flags += ["--ro-bind", find(path), str(path)]
-    base, upper, work = workspace.base, workspace.upper, workspace.work
-    if upper is None:
+    upper, work = workspace.upper, workspace.work
+    if upper is None and workspace.layer is None:
         bind = "--ro-bind" if workspace.read_only else "--bind"
-        return [*flags, bind, find(base), WORKSPACE]
+        return [*flags, bind, find(workspace.base), WORKSPACE]
+    for path in lower_layers(workspace):
+        flags += ["--overlay-src", find(path)]
     if workspace.read_only:
-        # The layer named last lies on top.
-        layers = ["--overlay-src", find(base), "--overlay-src", find(upper)]
-        return [*flags, *layers, "--ro-overlay", WORKSPACE]
-    if work is None:
-        raise ValueError("an overlay needs a work folder")
-    layers = ["--overlay-src", find(base), "--overlay", find(upper), find(work)]
-    return [*flags, *layers, WORKSPACE]
+        top = ["--overlay-src", find(upper)] if upper else []
+        return [*flags, *top, "--ro-overlay", WORKSPACE]
+    if upper is None or work is None:
+        raise ValueError("an overlay needs an upper and a work folder")
+    return [*flags, "--overlay", find(upper), find(work), WORKSPACE]
 
 
 def _proxy(workspace: Workspace, find: Finder) -> list[str]:
@@ -189,7 +193,7 @@ def _proxy(workspace: Workspace, find: Finder) -> list[str]:
 
 def _init(plan: Plan, fds: Descriptors) -> list[str]:
     python = [str(plan.toolchain.python), "-I", "-S", INIT]
-    limits = json.dumps(resource_limits(plan.limits))
+    limits = ",".join(f"{name}={value}" for name, value in resource_limits(plan.limits).items())
     relays = [RELAY] if plan.workspace.proxy else []
     return [*python, plan.marker, str(fds.control), limits, *relays]
 

@@ -44,6 +44,10 @@ def give_tree(path: Path) -> None:
 
 def remove_tree(path: Path) -> None:
     """Delete a tree that a sandbox wrote: unreadable, very deep or full of links."""
+    if path.is_symlink():
+        # Else ``chmod`` would follow it: only links within a tree are left alone.
+        path.unlink()
+        return
     # An overlay leaves a work folder without any permission; a tenant may leave more of them.
     # Both programs go through descriptors and follow no link, and know no recursion limit.
     if not is_root():

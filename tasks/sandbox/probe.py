@@ -28,7 +28,8 @@ REFUSED = (errno.EPERM, errno.ENOSYS)
 
 
 def environment(target: dict[str, Any]) -> str:
-    return "own environment" if target["canary"] in os.environ.values() else ""
+    found = any(target["canary"] in value for value in os.environ.values())
+    return "own environment" if found else ""
 
 
 def environment_of_processes(target: dict[str, Any]) -> str:

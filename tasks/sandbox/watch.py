@@ -38,9 +38,9 @@ class Watch:
         self._memory_due = self._disk_due = self._disk_looked = 0.0
         self._disk_pause = DISK_EVERY
         self._disk_allowed = limits.disk
-        self._free_at_start = 0
+        self._most_free = 0
         if written is not None:
-            self._free_at_start = free_bytes(written)
+            self._most_free = free_bytes(written)
 
     def close(self) -> None:
         os.close(self._proc)
@@ -58,7 +58,8 @@ class Watch:
     def allow_existing(self) -> None:
         """Count the disk from what is there now (a private copy instead of an overlay)."""
         if self._written is not None:
-            self._disk_allowed += tree_bytes(self._written, stop_at=2**62)[0]
+            with contextlib.suppress(TooDeep):  # the first look will say so
+                self._disk_allowed += tree_bytes(self._written, stop_at=2**62)[0]
 
     def wait(self) -> float:
         """Return the seconds until the next look."""
@@ -82,23 +83,36 @@ class Watch:
         if self._written is None:
             return ""
         began = time.monotonic()
-        used, is_blind = tree_bytes(self._written, stop_at=self._disk_allowed)
-        if used <= self._disk_allowed and self._is_suspicious():
+        try:
+            used, is_blind = tree_bytes(self._written, stop_at=self._disk_allowed)
+        except TooDeep:
+            return "disk"
+        if used <= self._disk_allowed:
             used += unlinked_bytes(self._proc)
+        is_short = self._is_room_short()
+        if is_blind and is_short:
             # What was hidden from view is taken for what the file system lost.
-            used += self._disk_allowed * is_blind
+            used += self._disk_allowed
         # A large tree is looked at more rarely, so that looking stays a tenth of the time.
         self._disk_looked = time.monotonic()
         self._disk_pause = max(DISK_EVERY, 10 * (self._disk_looked - began))
         self._disk_due = self._disk_looked + self._disk_pause
         return "disk" if used > self._disk_allowed else ""
 
-    def _is_suspicious(self) -> bool:
-        """Tell whether the file system lost more room than this sandbox may have taken."""
-        return (
-            self._written is not None
-            and self._free_at_start - free_bytes(self._written) > self._limits.disk
-        )
+    def _is_room_short(self) -> bool:
+        """Tell whether the file system lost more room than this sandbox may have taken.
+
+        It is compared with the most that was ever free: others give room back meanwhile.
+        """
+        if self._written is None:
+            return False
+        free = free_bytes(self._written)
+        self._most_free = max(self._most_free, free)
+        return self._most_free - free > self._limits.disk
+
+
+class TooDeep(Exception):
+    """A tree is deeper than a path may be long: its end can be listed by nobody, nor kept."""
 
 
 def free_bytes(path: Path) -> int:
@@ -110,6 +124,7 @@ def tree_bytes(folder: Path, *, stop_at: int) -> tuple[int, bool]:
     """Return the room that a hostile tree takes on disk, and whether a part could not be seen.
 
     It follows no link, counts each inode, and looks at no more files than ``stop_at`` has room for.
+    Raises TooDeep.
     """
     total, is_blind = 0, False
     root = str(folder.resolve())
@@ -117,7 +132,7 @@ def tree_bytes(folder: Path, *, stop_at: int) -> tuple[int, bool]:
     while waiting and total <= stop_at:
         path = waiting.pop()
         try:
-            with _listed(path, root) as entries:
+            with listed(path, root) as entries:
                 for entry in entries:
                     total += _entry_bytes(entry)
                     if entry.is_dir(follow_symlinks=False):
@@ -125,13 +140,15 @@ def tree_bytes(folder: Path, *, stop_at: int) -> tuple[int, bool]:
                     if total > stop_at:
                         break
         except OSError as error:
-            # Without permission, or deeper than a path may be long; a vanished one is no secret.
+            if error.errno == errno.ENAMETOOLONG:
+                raise TooDeep from error
+            # Without permission; a vanished one is no secret.
             is_blind = is_blind or error.errno not in GONE
     return total, is_blind
 
 
 @contextlib.contextmanager
-def _listed(path: str, root: str) -> Iterator[Iterator[os.DirEntry[str]]]:
+def listed(path: str, root: str) -> Iterator[Iterator[os.DirEntry[str]]]:
     """List a folder that a tenant may be replacing by a link to somewhere else right now."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:

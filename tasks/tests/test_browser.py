@@ -123,7 +123,7 @@ def test_streamed_text_is_seen_at_once_and_then_settles(alice: User, visit: Open
     events.append(task.pk, Event("step.finished", data=data | {"output_tokens": 7}))
     page.see("The total is <b>rounded</b> twice, I think.", selector="#rows p")
     page.wait("document.getElementById('rows').lastElementChild.dataset.seq === '5'")
-    assert page.evaluate("document.getElementById('tail').hidden")
+    page.wait("document.getElementById('tail').hidden")  # Painted with the next frame.
     assert page.text("#rows").count("rounded") == 1
     assert numbers(page) == [1, 2, 3, 4, 5]
     page.assert_calm()
@@ -144,7 +144,7 @@ def test_line_that_is_cut_is_told_and_nothing_is_lost(alice: User, visit: OpenVi
     assert numbers(page) == list(range(1, 11))
     page.evaluate("window.__refuse = true; window.__sockets.at(-1).close()")
     page.see("Line lost", selector="#live-text")
-    assert page.evaluate("document.getElementById('live').dataset.state") == "reconnecting"
+    page.wait("document.getElementById('live').dataset.state === 'reconnecting'")
     events.append(task.pk, Event("log.written", "by polling"))
     page.see("by polling", selector="#rows", seconds=40)
     page.evaluate("window.__refuse = false")
@@ -182,7 +182,7 @@ def test_reader_in_the_middle_keeps_the_place(alice: User, visit: OpenVisit) -> 
     assert page.evaluate("feed.scrollTop") == 100
     page.run(lambda p: p.keyboard.press("."))
     page.wait("feed.scrollHeight - feed.scrollTop - feed.clientHeight < 2")
-    assert page.evaluate("document.getElementById('latest').hidden")
+    page.wait("document.getElementById('latest').hidden")
 
 
 def test_earlier_rows_come_on_request(alice: User, visit: OpenVisit) -> None:

@@ -228,12 +228,12 @@ def test_minified_line_is_cut() -> None:
      ("a.yml", "- " * 10_000), ("a.py", '"' * 20_000), ("a.sql", "'" * 20_000)],
 )  # fmt: skip
 def test_hostile_lines_are_shown_in_time(name: str, line: str) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     show_line(line, name)
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_large_diff_is_shown_in_time() -> None:
-    began = time.monotonic()
+    began = time.process_time()
     diffview.show(many(500, 200))
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5

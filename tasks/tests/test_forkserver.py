@@ -11,24 +11,46 @@ from pathlib import Path
 from asynccoder.tests.processes import wait_for
 
 WORKER = """
-import os, sys, time
+import os, subprocess, sys, time
 from pathlib import Path
 from tasks import forkserver
 from tasks.forkserver import ForkServer
 
 folder = Path(sys.argv[1])
 
-def run(name, generation):
+def run(name, generation, is_stopping):
+    if name == "patient":
+        child = subprocess.Popen(["sleep", "60"])
+        while not is_stopping():
+            time.sleep(0.02)
+        (folder / "patient").write_text(str(child.poll()))
+        return
     if name == "quick":
         (folder / "quick").write_text(str(generation))
         return
+    if name == "prepared":
+        (folder / "prepared").write_text(f"{prepared} {os.getppid()}")
+        return
     if name == "broken":
         raise RuntimeError("broken")
+    if name == "spreading":
+        for depth in range(3):
+            if os.fork():
+                time.sleep(60)
+            os.setsid()
+            (folder / f"{name}-{depth}").write_text(str(os.getpid()))
     grandchild = os.fork()
     (folder / f"{name}-{'child' if grandchild == 0 else 'run'}").write_text(str(os.getpid()))
     time.sleep(60)
 
-server = ForkServer(run)
+prepared = []
+
+def prepare():
+    prepared.append(os.getpid())
+    (folder / f"preparation-{len(prepared)}").touch()
+
+forkserver.IDLE_SECONDS = 0
+server = ForkServer(run, [prepare, prepare])
 server.start()
 print("ready", flush=True)
 for line in sys.stdin:
@@ -42,6 +64,8 @@ for line in sys.stdin:
     elif word == "wait":
         forkserver.ANSWER_SECONDS = float(argument)
         print("server", server.pid, flush=True)
+    elif word == "stop":
+        server.ask_to_stop(int(argument))
     elif word == "kill":
         server.kill(int(argument))
     elif word == "status":
@@ -108,6 +132,16 @@ def test_a_run_ends_with_its_status(tmp_path: Path) -> None:
         assert os.waitstatus_to_exitcode(talk.ask("status now")) == 1
 
 
+def test_what_the_server_has_prepared_is_there_in_every_run(tmp_path: Path) -> None:
+    with Talk(tmp_path) as talk:
+        server = talk.ask("wait 20")
+        wait_for((tmp_path / "preparation-2").exists, what="both preparations are done")
+        for _ in range(2):
+            talk.ask("run prepared")
+            assert talk.ask("status now") == 0
+            assert (tmp_path / "prepared").read_text() == f"{[server, server]} {server}"
+
+
 def test_killing_a_run_ends_its_group_and_no_other(tmp_path: Path) -> None:
     with Talk(tmp_path) as talk:
         talk.ask("run other")
@@ -117,6 +151,25 @@ def test_killing_a_run_ends_its_group_and_no_other(tmp_path: Path) -> None:
         assert os.waitstatus_to_exitcode(talk.ask("status now")) == -signal.SIGKILL
         wait_for(lambda: not is_alive(child), what="the run's child ends")
         assert is_alive(pid_in(tmp_path / "other-run"))
+
+
+def test_a_run_has_ended_when_nothing_is_left_that_it_started(tmp_path: Path) -> None:
+    with Talk(tmp_path) as talk:
+        pid = talk.ask("run spreading")
+        below = [pid_in(tmp_path / f"spreading-{depth}") for depth in range(3)]
+        below.append(pid_in(tmp_path / "spreading-child"))
+        talk.say(f"kill {pid}")
+        assert os.waitstatus_to_exitcode(talk.ask("status now")) == -signal.SIGKILL
+        assert [pid for pid in below if is_alive(pid)] == []
+
+
+def test_a_run_is_asked_to_stop_and_nothing_that_it_started(tmp_path: Path) -> None:
+    with Talk(tmp_path) as talk:
+        # Asked before its program has begun, too: nothing waits for that here.
+        pid = talk.ask("run patient")
+        talk.say(f"stop {pid}")
+        assert talk.ask("status now") == 0
+        assert (tmp_path / "patient").read_text() == "None"
 
 
 def test_an_answer_that_comes_too_late_is_not_taken_for_another(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ from billing.models import LedgerEntry
 from tasks import lease
 from tasks.agent.errors import OutOfBudget
 from tasks.agent.ports import ToolResult
-from tasks.errors import CheckpointRefused, LeaseLost
+from tasks.errors import CheckpointRefused, LeaseLost, RunStopped
 from tasks.journal import RunJournal
 from tasks.models import Artifact, Step, Task
 from tasks.records import Checkpoint, Money
@@ -153,9 +154,21 @@ def test_the_worst_case_is_bounded_by_what_was_appended_since(task: Task) -> Non
     journal = journal_of(task)
     ask(journal, Calls(reply()), request_bytes=40_000)
     Task.objects.update(cap_microcredits=COST + 160_000)
-    journal.money = Money(task.model, COST + 160_000)
+    journal.purse.money = Money(task.model, COST + 160_000)
     # 1,000 reported tokens and 100 new bytes and 500 of output: 1,600 tokens, not 40,100.
     ask(journal, Calls(reply()), request_bytes=40_100, digest="e")
+
+
+def test_what_a_provider_reports_beyond_the_reservation_is_not_the_users(task: Task) -> None:
+    boasting = Reply("hi", (), "end", Usage(input=10**9, output=10**9), "{}")
+    ask(journal_of(task), Calls(boasting))
+    task.refresh_from_db()
+    balance = ledger.balance(task.owner_id)
+    reserved = 2_500 * 100
+    assert task.charged_microcredits == reserved <= task.cap_microcredits
+    assert (balance.spent, balance.held) == (reserved, 0)
+    assert task.steps.get().cost_microcredits == reserved
+    assert task.input_tokens == 10**9
 
 
 def test_with_an_own_key_nothing_is_charged(task: Task) -> None:
@@ -215,7 +228,11 @@ def test_a_run_that_parts_from_its_journal_goes_on_afresh_and_pays_once(task: Ta
     assert LedgerEntry.objects.filter(kind="charge").count() == 1
 
 
-def test_what_no_checkpoint_takes_is_taken_back_and_told(task: Task) -> None:
+@pytest.mark.parametrize("allowed", [1, 3])
+def test_what_no_checkpoint_takes_is_taken_back_and_told(
+    task: Task, settings: Any, allowed: int
+) -> None:
+    settings.CHECKPOINT_REFUSALS = allowed
     journal = journal_of(task)
     resets: list[str] = []
     journal.on_reset = resets.append
@@ -224,13 +241,13 @@ def test_what_no_checkpoint_takes_is_taken_back_and_told(task: Task) -> None:
         raise CheckpointRefused("A file name holds control characters.")
 
     journal.checkpoint = refuse
-    for number in range(2):
+    for number in range(allowed - 1):
         result = journal.tool_call(
             name="bash", arguments=str(number), changes=True, effect=lambda: ToolResult("done")
         )
         assert result.is_error
         assert "control characters" in result.text
-    assert len(resets) == 2
+    assert len(resets) == allowed - 1
     with pytest.raises(CheckpointRefused):
         run_tool(journal, Calls(ToolResult("x")), changes=True)
 
@@ -251,6 +268,29 @@ def test_a_stale_run_writes_nothing(task: Task) -> None:
             attempt()
     assert effect.times == 0
     assert not task.steps.exists()
+
+
+def test_a_run_that_must_stop_settles_its_step_and_begins_no_other(task: Task) -> None:
+    journal = journal_of(task)
+    asked: list[bool] = []
+    journal.is_stopping = lambda: bool(asked)
+
+    def work() -> ToolResult:
+        asked.append(True)
+        return ToolResult("done")
+
+    journal.tool_call(name="bash", arguments="{}", changes=False, effect=work)
+    effect = Calls(ToolResult("too late"))
+    for attempt in (
+        lambda: run_tool(journal, effect),
+        lambda: ask(journal, effect),
+        lambda: journal.note(name="n", effect=lambda: "too late"),
+        lambda: journal.external(name="push", effect=lambda: "too late"),
+    ):
+        with pytest.raises(RunStopped):
+            attempt()
+    assert effect.times == 0
+    assert list(task.steps.values_list("state", flat=True)) == ["done"]
 
 
 def test_a_run_that_goes_stale_inside_a_call_is_not_charged(task: Task) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
+from typing import IO
 
 import pytest
 from django.db import connection
@@ -13,13 +17,14 @@ from django.db.models import F
 from django.utils import timezone
 
 from accounts.models import User
+from asynccoder.tests.processes import ROOT, process_environment
 from billing import ledger
 from tasks import events, lease, lifecycle
 from tasks.errors import LeaseLost, TaskFinished
 from tasks.events import Event
 from tasks.lease import Claim, Ending
 from tasks.models import Priority, Status, Task
-from tasks.tests.make import make_task
+from tasks.tests.make import make_model, make_repository, make_task
 
 pytestmark = [pytest.mark.services, pytest.mark.django_db(transaction=True)]
 DONE = Ending(Status.COMPLETED, outcome="done")
@@ -70,7 +75,8 @@ def test_a_pending_task_is_claimed_once(alice: User) -> None:
 
 def test_two_workers_that_claim_at_once_never_both_win(alice: User) -> None:
     User.objects.update(concurrent_tasks=1000)
-    tasks = [make_task(owner=alice) for _ in range(40)]
+    model, repository = make_model(), make_repository(owner=alice)
+    tasks = [make_task(owner=alice, model=model, repository=repository) for _ in range(200)]
     won: list[Claim] = []
 
     def work(index: int) -> None:
@@ -80,7 +86,51 @@ def test_two_workers_that_claim_at_once_never_both_win(alice: User) -> None:
     in_threads(2, work)
     assert Counter(claimed.task_id for claimed in won) == {task.pk: 1 for task in tasks}
     alice.refresh_from_db()
-    assert alice.running_tasks == 40
+    assert alice.running_tasks == 200
+
+
+CLAIMER = """
+import sys
+import django
+django.setup()
+from tasks import lease
+print("ready", flush=True)
+for line in sys.stdin:
+    claimed = lease.claim(worker=sys.argv[1])
+    print(claimed.generation if claimed else 0, flush=True)
+"""
+
+
+@pytest.mark.timeout(600)
+def test_two_processes_that_claim_one_task_at_once_never_both_win(alice: User) -> None:
+    User.objects.update(concurrent_tasks=1000)
+    model, repository = make_model(), make_repository(owner=alice)
+    with ExitStack() as stack:
+        claimers = [stack.enter_context(claimer(name)) for name in ("one", "two")]
+        for number in range(200):
+            task = make_task(owner=alice, model=model, repository=repository)
+            for ask, _ in claimers:
+                print("claim", file=ask, flush=True)
+            answers = sorted(int(hear.readline()) for _, hear in claimers)
+            task.refresh_from_db()
+            assert (answers, task.generation, task.status) == ([0, 1], 1, "running"), number
+            assert task.log.filter(kind="task.started").count() == 1
+    alice.refresh_from_db()
+    assert alice.running_tasks == 200
+
+
+@contextmanager
+def claimer(name: str) -> Iterator[tuple[IO[str], IO[str]]]:
+    """Run a process that claims once for each line it is sent, and answers 1 when it has won."""
+    with subprocess.Popen(
+        [sys.executable, "-c", CLAIMER, name], env=process_environment(), cwd=ROOT, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield process.stdin, process.stdout
+        process.stdin.close()
 
 
 def test_the_limit_of_a_user_holds_under_concurrency(alice: User) -> None:

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
+from django.utils import timezone
 
-from accounts.models import User
+from accounts import github
+from accounts.models import GithubAccount, User
 from aimodels import keys
 from asynccoder.lib import fields
 from repositories import connect, git
@@ -23,12 +25,18 @@ def test_everything_that_is_sealed_opens_without_the_old_key(
     context = f"repositories.Repository:{repository.pk}:{alice.pk}"
     repository.sealed_credential = fields.seal("bot:a-long-token", context=context)
     repository.save()
+    sealed = fields.seal("gho_a-long-token", context=f"accounts.GithubAccount:7:{alice.pk}")
+    account = GithubAccount.objects.create(
+        user=alice, github_id=7, login="octo", sealed_token=sealed, connected_at=timezone.now()
+    )
     settings.FIELD_ENCRYPTION_KEYS = ["new:abcdefghijklmnopqrstuvwxyz", *old]
     call_command("rotatekeys")
-    assert "1 keys and 1 credentials" in capsys.readouterr().out
+    assert "1 keys and 2 credentials" in capsys.readouterr().out
     settings.FIELD_ENCRYPTION_KEYS = ["new:abcdefghijklmnopqrstuvwxyz"]
     key.refresh_from_db()
     repository.refresh_from_db()
+    account.refresh_from_db()
+    assert github.token_of(account).reveal() == "gho_a-long-token"
     assert keys.reveal(key).reveal() == "sk-0123456789-WXYZ"
     assert connect.credential_of(repository) == git.Credential("bot", "a-long-token")
 

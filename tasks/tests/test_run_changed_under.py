@@ -42,7 +42,7 @@ def test_a_changed_repository_does_not_make_a_resumed_run_another_one(
     world: World, gate: Gate
 ) -> None:
     task = world.create()
-    worker = world.worker()
+    worker = world.worker(STOP_SECONDS="0")
     assert gate.reached.wait(40)
     Repository.objects.update(
         default_branch="trunk", full_name="renamed", network_allow_list=["packages.example.org"]

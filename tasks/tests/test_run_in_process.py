@@ -116,6 +116,45 @@ def test_a_setup_runs_before_the_checks_and_its_ignored_files_stay_out(
     assert [file["path"] for file in task.result.files] == ["app.py"]
 
 
+def told(task: Task) -> list[str]:
+    """Return what the log says of the setup."""
+    messages = task.log.values_list("message", flat=True)
+    return [text.split(":")[0] for text in messages if text.startswith("Setup")]
+
+
+@pytest.mark.timeout(240)
+def test_what_a_setup_makes_and_git_does_not_ignore_is_no_change_either(
+    alice: User, repository: Repository, folder: Path
+) -> None:
+    commit_files(folder, {"app.py": BROKEN, "test_app.py": TEST, "package.json": "{}\n"})
+    Repository.objects.update(
+        setup_command="mkdir made; cp app.py made/other.py; echo '{1}' > package.json",
+        check_commands=["python -m pytest -q test_app.py made/other.py"],
+    )
+    repository.refresh_from_db()
+    tasks = [run(alice, type="debug", repository=repository) for _ in range(2)]
+    for task in tasks:
+        assert ended(task) == ("completed", "done", "")
+        assert [file["path"] for file in task.result.files] == ["app.py"]
+        assert "made" not in task.result.diff
+        changed = run_git(folder, "diff", "--name-only", "main", task.result_branch)
+        assert changed == "app.py\n"
+    assert told(tasks[0])[0].startswith("Setup done in ")
+    assert told(tasks[1]) == ["Setup not run"]
+
+
+def test_two_connections_of_one_repository_share_no_setup(
+    alice: User, mallory: User, repository: Repository, folder: Path
+) -> None:
+    other = connect.connect_repository(owner=mallory, url=str(folder), is_operator=True)
+    Repository.objects.update(setup_command="echo made > made.txt", check_commands=["true"])
+    for owner, row in ((alice, repository), (mallory, other)):
+        row.refresh_from_db()
+        task = run(owner, type="debug", repository=row)
+        assert told(task)[0].startswith("Setup done in ")
+    assert connect.setups_path(repository) != connect.setups_path(other)
+
+
 def test_given_files_are_placed_in_the_repository(
     alice: User, repository: Repository, folder: Path
 ) -> None:

@@ -17,8 +17,9 @@ def test_each_line_of_a_run_names_its_task(caplog: pytest.LogCaptureFixture) -> 
     task_id = str(uuid.uuid4())
 
     def run() -> str:
-        runner.run_in_child(task_id, 1)
-        return logs.Plain().format(logging.makeLogRecord({"msg": "at work"}))
+        logs.request_id.set("")
+        runner.run_in_child(task_id, 1, lambda: False)
+        return logs.Text().format(logging.makeLogRecord({"msg": "at work"}))
 
     assert contextvars.copy_context().run(run).endswith(f"at work task_id={task_id}")
     assert logs.task_id.get() == ""

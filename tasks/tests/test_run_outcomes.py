@@ -11,7 +11,7 @@ from django.conf import settings
 
 from accounts.models import User
 from aimodels import keys
-from aimodels.models import AIModel
+from aimodels.models import AIModel, KeyUsage, ModelUsage
 from asynccoder.tests.processes import Process, wait_for
 from billing import ledger
 from tasks import lease, runner, workspace
@@ -54,6 +54,18 @@ def run(world: World, **values: Any) -> Task:
     task = world.create(**values)
     world.worker()
     return world.finished(task)
+
+
+def run_here(world: World, monkeypatch: pytest.MonkeyPatch) -> Task:
+    """Run a new task in this very process."""
+    task = world.create()
+    claimed = lease.claim(worker="here")
+    assert claimed is not None
+    for name, value in world.environment.items():
+        monkeypatch.setattr(settings, name, value)
+    runner.run(claimed)
+    task.refresh_from_db()
+    return task
 
 
 @pytest.mark.parametrize("kind", ["openai", "anthropic", "gemini"])
@@ -99,6 +111,18 @@ def test_a_busy_provider_parks_the_run_and_it_goes_on(build: Callable[..., World
     assert task.lost_attempts == 0
 
 
+@pytest.mark.parametrize("seconds", [60, 61])
+def test_a_provider_that_does_not_say_how_long_parks_the_run_for_the_usual_time(
+    build: Callable[..., World], seconds: int
+) -> None:
+    world = build([{**CHANGE, "faults": [{"status": 529, "message": "overloaded"}]}, *finish()])
+    task = world.create()
+    world.worker(PARK_SECONDS=str(seconds))
+    parked = task.log.filter(kind="task.parked")
+    wait_for(parked.exists, what="the run is parked")
+    assert parked.get().data["seconds"] == seconds
+
+
 def test_a_refused_key_fails_the_task_and_costs_nothing(build: Callable[..., World]) -> None:
     refused = {**CHANGE, "faults": [{"status": 401, "message": "bad key"}] * 3}
     task = run(build([refused]))
@@ -136,6 +160,9 @@ def test_with_an_own_key_the_provider_is_paid_not_the_platform(
     task = run(world)
     assert (task.status, task.charged_microcredits) == ("completed", 0)
     assert task.input_tokens > 0
+    logged = KeyUsage.objects.filter(user=alice)
+    assert sum(entry.input_tokens for entry in logged) == task.input_tokens
+    assert ModelUsage.objects.get().calls == len(logged) == task.steps.filter(name="model").count()
 
 
 def test_a_branch_that_went_away_fails_the_task(build: Callable[..., World]) -> None:
@@ -229,13 +256,7 @@ def test_without_overlays_a_run_works_on_a_copy(
 ) -> None:
     monkeypatch.setattr(workspace, "overlays_work", lambda: False)
     world = build([FIX, *finish()], files=TESTED)
-    task = world.create()
-    claimed = lease.claim(worker="here")
-    assert claimed is not None
-    for name, value in world.environment.items():
-        monkeypatch.setattr(settings, name, value)
-    runner.run(claimed)
-    task.refresh_from_db()
+    task = run_here(world, monkeypatch)
     assert (task.status, task.error_message) == ("completed", "")
     assert task.checks.get(phase="after").verdict == Check.Verdict.PASSED
     assert "number + 2" in (Path(world.repository.url) / "app.py").read_text()

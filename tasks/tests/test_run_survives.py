@@ -16,11 +16,11 @@ from django.conf import settings
 from dramatiq.brokers.redis import RedisBroker
 
 from accounts.models import User
-from asynccoder.tests.processes import Process, StartProcess, running_redis, wait_for
+from asynccoder.tests.processes import Process, StartProcess, descendants, running_redis, wait_for
 from billing import ledger
 from billing.models import LedgerEntry
 from repositories import connect
-from tasks import actors, lifecycle
+from tasks import actors
 from tasks.models import Status, Step, Task, WorkerHeartbeat
 from tasks.tests.test_forkserver import is_alive
 from tasks.tests.world import World, bash, build_world, finish
@@ -75,24 +75,7 @@ def build(
 
 def runs_of(worker: Process) -> list[int]:
     """Return the process ids of everything below a worker."""
-    found: list[int] = []
-    parents = {worker.pid}
-    for _ in range(8):
-        children = {pid for pid, parent in parents_by_pid().items() if parent in parents}
-        if children <= set(found):
-            break
-        found, parents = [*found, *children], children
-    return found
-
-
-def parents_by_pid() -> dict[int, int]:
-    parents = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(entry.parent.name)] = int(entry.read_text().rsplit(")", 1)[1].split()[1])
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    return parents
+    return descendants(worker.pid)
 
 
 def assert_paid_once(task: Task, world: World) -> None:
@@ -245,33 +228,6 @@ def test_a_worker_without_its_fork_server_ends_and_takes_no_task_with_it(
     assert task.generation <= settings.WORKER_SLOTS + 1
 
 
-@pytest.mark.parametrize("phase", ["model call", "command"])
-def test_cancel_ends_a_run_and_every_process(build: Callable[[Any], World], phase: str) -> None:
-    gate = Gate(2)
-    script: Any = gate if phase == "model call" else [*SCRIPT[:2], bash("sleep 611"), *finish()]
-    world = build(script)
-    task = world.create()
-    worker = world.worker()
-    if phase == "model call":
-        assert gate.reached.wait(40)
-    else:
-        wait_for(lambda: sleepers(), seconds=40, what="the command runs")
-    below = set(runs_of(worker))
-    lifecycle.cancel_task(task, by=task.owner)
-    world.finished(task, seconds=5)
-    gate.open.set()
-    assert task.status == Status.CANCELLED
-    wait_for(
-        lambda: len({pid for pid in below if is_alive(pid)}) <= 2,
-        what="only the worker and its fork server are left",
-    )
-    assert not sleepers()
-    balance = ledger.balance(task.owner_id)
-    assert balance.held == 0
-    assert balance.balance == 1_000_000_000 - task.charged_microcredits
-    assert worker.popen.poll() is None
-
-
 def sleepers() -> list[str]:
     found = []
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
@@ -304,21 +260,4 @@ def test_a_stopped_worker_writes_nothing_after_another_took_over(
     wait_for(lambda: "lease is lost" in stale.output() or "ended by" in stale.output(), seconds=20)
     assert_done(task)
     assert list(task.log.values_list("sequence", "kind")) == before
-    assert_paid_once(task, world)
-
-
-def test_sigterm_gives_the_lease_back_at_once(build: Callable[[Any], World]) -> None:
-    gate = Gate(3)
-    world = build(gate)
-    task = world.create()
-    worker = world.worker(LEASE_SECONDS="600")
-    assert gate.reached.wait(40)
-    worker.send(signal.SIGTERM)
-    worker.popen.wait(20)
-    gate.open.set()
-    task.refresh_from_db()
-    assert (task.status, task.lease_owner, task.lost_attempts) == (Status.RUNNING, "", 0)
-    world.worker()
-    world.finished(task)
-    assert_done(task)
     assert_paid_once(task, world)

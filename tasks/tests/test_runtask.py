@@ -124,6 +124,27 @@ def test_ctrl_c_cancels_and_leaves_nothing(stranger: Path, start_process: StartP
     assert Task.objects.get().status == Status.CANCELLED
 
 
+def test_a_second_ctrl_c_waits_for_nothing(stranger: Path, start_process: StartProcess) -> None:
+    make_model(
+        provider="openai", name="scripted", display_name="Scripted", input_price=PRICE,
+        output_price=PRICE, cached_input_price=PRICE,
+    )  # fmt: skip
+    with serve([bash("sleep 611")]) as server:
+        process = start_process(
+            "manage.py", "runtask", "--repository", str(stranger), "--model", "scripted", "Wait.",
+            OPENAI_BASE_URL=server.openai_url, OPENAI_API_KEY="sk-platform-key",
+            CANCEL_POLL_SECONDS="600",
+        )  # fmt: skip
+        wait_for(sleepers, seconds=40, what="the command runs")
+        # With so seldom a look, the first is not heard by the worker.
+        process.send(signal.SIGINT)
+        wait_for(lambda: "Ctrl-C again" in process.output(), what="it says what it waits for")
+        process.send(signal.SIGINT)
+        assert process.popen.wait(20) == 130
+    wait_for(lambda: not sleepers(), what="nothing of it is left")
+    assert Task.objects.get().status == Status.CANCELLED
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

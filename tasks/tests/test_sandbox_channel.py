@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import marshal
 import os
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -77,10 +77,8 @@ def test_a_first_process_that_never_listens_does_not_block_the_host(
     ends: tuple[Channel, socket.socket],
 ) -> None:
     channel, _inner = ends
-    began = time.monotonic()
     with pytest.raises(SandboxLost):
         ask_for_ever(channel)
-    assert time.monotonic() - began < 20
 
 
 def test_descriptors_that_come_with_a_reply_are_dropped(
@@ -157,14 +155,25 @@ def test_a_senseless_exit_code_ends_the_sandbox(
         Execution(around, Command(["true"]), None).run({})
 
 
-def test_a_first_process_that_ignores_the_deadline_loses_its_sandbox(
-    around: Surroundings, monkeypatch: pytest.MonkeyPatch
+def asked_of(inner: socket.socket) -> str:
+    """Return what the next request asks the first process to do."""
+    request, *others = descriptors_of(inner)
+    try:
+        return str(marshal.loads(os.pread(request, 10**6, 0))["do"])
+    finally:
+        for fd in (request, *others):
+            os.close(fd)
+
+
+def test_a_first_process_that_ignores_the_deadline_is_asked_and_loses_its_sandbox(
+    ends: tuple[Channel, socket.socket], around: Surroundings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(execution, "GRACE", 0.2)
-    began = time.monotonic()
     with pytest.raises(SandboxLost, match="in time"):
         Execution(around, Command(["true"], seconds=0.2), None).run({})
-    assert 0.3 < time.monotonic() - began < 2
+    assert [asked_of(ends[1]) for _ in range(2)] == ["run", "kill"]
+    with pytest.raises(BlockingIOError):
+        ends[1].recv(1, socket.MSG_DONTWAIT)
 
 
 def test_a_first_process_that_keeps_the_output_open_does_not_hold_the_host(
@@ -174,11 +183,9 @@ def test_a_first_process_that_keeps_the_output_open_does_not_hold_the_host(
     held: list[int] = []
     keeper = threading.Thread(target=lambda: held.extend(descriptors_of(ends[1])))
     keeper.start()
-    began = time.monotonic()
-    result = Execution(around, Command(["true"], seconds=5), None).run({})
+    result = Execution(around, Command(["true"], seconds=3600), None).run({})
     keeper.join()
-    assert result.exit_code == 0
-    assert time.monotonic() - began < 1
+    assert (result.exit_code, result.stopped) == (0, "")
     assert len(held) == 4
     for fd in held:
         os.close(fd)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -57,13 +56,11 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bubblewrap]:
         ("nul\0byte", ValueError),
     ],
 )
-def test_what_is_no_readable_file_is_refused_at_once(
+def test_what_is_no_readable_file_is_refused(
     sandbox: Bubblewrap, path: str, error: type[Exception]
 ) -> None:
-    began = time.monotonic()
     with pytest.raises(error):
         sandbox.read(path, limit=MB)
-    assert time.monotonic() - began < 1
 
 
 def test_opening_a_fifo_would_wait_for_ever_from_outside(sandbox: Bubblewrap) -> None:
@@ -101,13 +98,11 @@ def test_files_of_proc_have_no_size_and_are_read(sandbox: Bubblewrap) -> None:
         ("shadow", PermissionError),
     ],
 )
-def test_what_is_no_writable_file_is_refused_at_once(
+def test_what_is_no_writable_file_is_refused(
     sandbox: Bubblewrap, path: str, error: type[Exception]
 ) -> None:
-    began = time.monotonic()
     with pytest.raises(error):
         sandbox.write(path, b"x")
-    assert time.monotonic() - began < 1
 
 
 def test_writing_replaces_the_content_and_keeps_the_mode(sandbox: Bubblewrap) -> None:

@@ -54,7 +54,6 @@ def test_what_a_command_left_behind_is_gone(sandbox: Bubblewrap, script: str) ->
     number = f"31{time.monotonic_ns() % 10**6}"
     result = sandbox.run(shell(script.format(number)))
     assert (result.output, result.stopped, result.exit_code) == (b"started\n", "", 0)
-    assert result.seconds < 5, "the end of its output is not waited for"
     assert running(f"sleep {number}") == []
 
 
@@ -70,7 +69,6 @@ def test_stop_from_another_thread_ends_the_command(sandbox: Bubblewrap) -> None:
     threading.Timer(0.2, sandbox.stop).start()
     result = sandbox.run(shell("echo begun; sleep 60"))
     assert (result.stopped, result.exit_code, result.output) == ("cancelled", 137, b"begun\n")
-    assert result.seconds < 3
     assert sandbox.run(shell("echo on")).output == b"on\n"
 
 

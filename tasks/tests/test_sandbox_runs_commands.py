@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
+import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,6 @@ import pytest
 
 from tasks.sandbox.base import Command, SandboxLost
 from tasks.sandbox.bubblewrap import Bubblewrap
-from tasks.sandbox.toolchain import Toolchain
 from tasks.tests.sandboxes import Place, make_place, shell
 
 
@@ -113,15 +111,16 @@ def test_head_and_tail_of_a_long_output_are_kept(sandbox: Bubblewrap) -> None:
     assert result.is_cut
 
 
-def test_output_streams_while_the_command_runs(sandbox: Bubblewrap) -> None:
-    heard: list[tuple[float, bytes]] = []
-    began = time.monotonic()
-    sandbox.run(
-        shell("echo first; sleep 0.3; echo second"),
-        on_output=lambda chunk: heard.append((time.monotonic() - began, chunk)),
-    )
-    assert [chunk for _, chunk in heard] == [b"first\n", b"second\n"]
-    assert heard[1][0] - heard[0][0] > 0.2
+def test_output_is_heard_while_the_command_runs(sandbox: Bubblewrap) -> None:
+    heard: list[bytes] = []
+
+    def stop(chunk: bytes) -> None:
+        heard.append(chunk)
+        sandbox.stop()
+
+    # What is heard only at the end would be heard after the time is up.
+    result = sandbox.run(shell("echo first; sleep 60; echo second", seconds=30), on_output=stop)
+    assert (heard, result.stopped) == ([b"first\n"], "cancelled")
 
 
 def test_a_listener_that_raises_ends_the_command_and_keeps_the_sandbox(sandbox: Bubblewrap) -> None:
@@ -185,6 +184,20 @@ def test_a_command_inherits_nothing_but_its_three_streams(sandbox: Bubblewrap) -
     assert [int(mask, 16) & ~0x180000000 for mask in state[1::2]] == [0, 0]
 
 
+def test_no_signal_is_ignored_where_the_worker_ignores_it(tmp_path: Path) -> None:
+    heard = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGQUIT)}
+    try:
+        # As nohup and a shell's & leave them.
+        for number in heard:
+            signal.signal(number, signal.SIG_IGN)
+        with make_place(tmp_path).sandbox() as own:
+            state = own.run(shell("grep SigIgn /proc/self/status")).text.split()
+    finally:
+        for number, handler in heard.items():
+            signal.signal(number, handler)
+    assert int(state[1], 16) & 0b111 == 0
+
+
 def test_git_works_without_any_setting(sandbox: Bubblewrap) -> None:
     result = sandbox.run(shell("git init -q r && cd r && git status --short && id -un && id -u"))
     assert result.output == b"agent\n1000\n"
@@ -202,20 +215,6 @@ def test_thousands_of_commands_leak_no_descriptor(sandbox: Bubblewrap) -> None:
     assert descriptors() == before
     # The init too: its limit on open files would have been reached.
     assert sandbox.run(Command(["echo", "ok"])).output == b"ok\n"
-
-
-def test_a_command_in_a_kept_sandbox_costs_little_more_than_a_process(sandbox: Bubblewrap) -> None:
-    def fastest(action: object) -> float:
-        times = []
-        for _ in range(30):
-            began = time.perf_counter()
-            action()  # type: ignore[operator]  # a callable without arguments
-            times.append(time.perf_counter() - began)
-        return min(times)
-
-    plain = fastest(lambda: subprocess.run(["/usr/bin/true"], check=True))
-    inside = fastest(lambda: sandbox.run(Command(["/usr/bin/true"])))
-    assert inside - plain < 0.003
 
 
 def test_a_sandbox_that_was_left_is_lost(tmp_path: Path) -> None:
@@ -240,21 +239,3 @@ def test_several_sandboxes_run_side_by_side(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert sorted(results) == [b"%dn\n" % number for number in range(4)]
-
-
-def test_a_sandbox_starts_in_a_few_starts_of_python(tmp_path: Path) -> None:
-    """A ratio, for this machine may be busy: 50 ms, where Python with these modules takes 20."""
-    place = make_place(tmp_path)
-    plain, whole = [], []
-    for _ in range(7):
-        began = time.perf_counter()
-        subprocess.run(
-            [str(Toolchain.of_platform().python), "-I", "-S", "-c", "import json, socket, ctypes"],
-            check=True,
-        )
-        started = time.perf_counter()
-        with place.sandbox() as sandbox:
-            sandbox.run(Command(["true"]))
-            plain.append(started - began)
-            whole.append(time.perf_counter() - started)
-    assert min(whole) < 6 * min(plain)

@@ -17,7 +17,7 @@ from django.test import Client
 from accounts import feed, tokens
 from accounts.models import User
 from asynccoder.asgi import application
-from tasks import consumers, events, live
+from tasks import consumers, events, following, live
 from tasks.events import Event
 from tasks.models import Status, Task, TaskResult, TaskType
 from tasks.tests.make import make_log, make_task
@@ -155,7 +155,7 @@ async def test_session_counts_only_on_our_own_pages(alice: User) -> None:
 async def test_socket_of_a_disabled_account_is_closed(
     alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(consumers, "RECHECK_SECONDS", 0.05)
+    monkeypatch.setattr(following, "RECHECK_SECONDS", 0.05)
     token = await sync_to_async(token_of)(alice)
     async with connected(f"/ws?token={token}&heartbeat=1") as socket:
         await received(socket, 1)

@@ -2,74 +2,74 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from argparse import ArgumentParser
-from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand
-from django.db import connection
-from django.db.migrations.executor import MigrationExecutor
-from django.db.utils import DatabaseError
 
-from asynccoder.launcher import preflight
-from asynccoder.launcher.preflight import NotReady
-from tasks.sandbox import selftest
-from tasks.sandbox.base import SandboxUnavailable
-from tasks.sandbox.toolchain import Toolchain
+from asynccoder.doctor import (
+    broker,
+    clock,
+    configuration,
+    database,
+    machine,
+    sandboxes,
+    storage,
+    workers,
+)
+from asynccoder.doctor.findings import Check, Finding, Verdict, examine
 
 
 class Command(BaseCommand):
     help = (
-        "Check Python, git, folders, database, Redis and the sandbox. Exit status 1: not all well."
+        "Check a deployment: machine, folders, database, Redis, clock, settings, sandbox, workers."
+        " Exit status 1: something FAILED. Warnings alone leave it at 0."
     )
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--no-attacks", action="store_true", help="Only start a sandbox.")
+        parser.add_argument("--json", action="store_true", help="Print one JSON document.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run every check, also after one has failed."""
-        sandbox = start_sandbox if options["no_attacks"] else attack_sandbox
-        checks: dict[str, Callable[[], object]] = {
-            "python": lambda: preflight.check_python(sys.version_info[:2]),
-            "git": preflight.check_git,
-            "VAR_DIR": lambda: preflight.check_var_dir(settings.VAR_DIR),
-            "database": check_database,
-            "redis": lambda: preflight.check_redis(settings.REDIS_URL),
+        sandbox = sandboxes.check_start if options["no_attacks"] else sandboxes.check_attacks
+        checks: dict[str, Check] = {
+            "python": machine.check_python,
+            "git": machine.check_git,
+            "programs": machine.check_programs,
+            "VAR_DIR": machine.check_var_dir,
+            "disk": machine.check_disk,
+            "storage": storage.check_storage,
+            "settings": configuration.check_settings,
+            "database": database.check_database,
+            "redis": broker.check_redis,
+            "cache": broker.check_cache,
+            "clock": clock.check_clock,
+            "models": configuration.check_models,
             "sandbox": sandbox,
+            "workers": workers.check_workers,
         }
-        results = [self.report(name, check) for name, check in checks.items()]
-        if not all(results):
+        found = {name: self._examine(name, check, options) for name, check in checks.items()}
+        has_failed = any(
+            finding.verdict == Verdict.FAILED for findings in found.values() for finding in findings
+        )
+        if options["json"]:
+            listed = [
+                {"check": name, **asdict(finding)}
+                for name, findings in found.items()
+                for finding in findings
+            ]
+            self.stdout.write(json.dumps({"ok": not has_failed, "findings": listed}, indent=2))
+        if has_failed:
             sys.exit(1)
 
-    def report(self, name: str, check: Callable[[], object]) -> bool:
-        try:
-            check()
-        except NotReady as reason:
-            self.stdout.write(f"{name:<9} FAILED  {reason}")
-            return False
-        self.stdout.write(f"{name:<9} ok")
-        return True
-
-
-def check_database() -> None:
-    try:
-        executor = MigrationExecutor(connection)
-        waiting = executor.migration_plan(executor.loader.graph.leaf_nodes())
-    except DatabaseError as error:
-        raise NotReady(f"the database does not answer ({type(error).__name__}).") from None
-    if waiting:
-        raise NotReady(f"{len(waiting)} migrations are not applied: run manage.py migrate.")
-
-
-def start_sandbox() -> None:
-    preflight.check_sandbox(settings.VAR_DIR)
-
-
-def attack_sandbox() -> None:
-    try:
-        selftest.require(Toolchain.of_platform())
-    except SandboxUnavailable as error:
-        raise NotReady(f"{error}.") from None
+    def _examine(self, name: str, check: Check, options: dict[str, Any]) -> list[Finding]:
+        found = examine(check)
+        if not options["json"]:
+            for finding in found:
+                self.stdout.write(f"{name:<9} {finding.verdict:<8} {finding.message}")
+        return found

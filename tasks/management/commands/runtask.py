@@ -30,7 +30,8 @@ from tasks.runner import prove_sandbox
 from tasks.worker import Worker
 
 LOCAL_USER = "local"
-EXITS = {Status.FAILED: 1, Status.CANCELLED: 130}
+CANCELLED = 130
+EXITS = {Status.FAILED: 1, Status.CANCELLED: CANCELLED}
 DONE, BLOCKED, UNPROVEN = 0, 3, 4
 SIGNS = {"passed": "✔", "failed": "✖", "not_run": "◌"}
 POLL_SECONDS = 0.15
@@ -134,24 +135,28 @@ def find_repository(owner: User, given: str) -> Repository:
 
 
 def follow(task: Task, out: Any, *, is_terminal: bool) -> None:
-    """Work on the task here and print its log until it has ended; Ctrl-C cancels it."""
+    """Work on the task here and print its log until it has ended.
+
+    Ctrl-C cancels it; a second one does not wait for the end of what it runs.
+    """
     worker = Worker(slots=1, only=task.pk)
     worker.start()
     threading.Thread(target=worker.serve, daemon=True).start()
-    cancelled = threading.Event()
-    signal.signal(signal.SIGINT, lambda *_: cancelled.set())
-    signal.signal(signal.SIGTERM, lambda *_: cancelled.set())
-    sequence = 0
+    asked: list[int] = []
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, lambda number, _: asked.append(number))
+    sequence, is_cancelled = 0, False
     while True:
         task.refresh_from_db()
         for row in task.log.filter(sequence__gt=sequence).order_by("sequence"):
             sequence = row.sequence
             print_row(row, out, is_terminal=is_terminal)
         draw_bar(task, out, is_terminal=is_terminal)
-        if task.is_finished:
+        if task.is_finished or len(asked) > 1:
             break
-        if cancelled.is_set():
-            cancelled.clear()
+        if asked and not is_cancelled:
+            is_cancelled = True
+            out.write("\nCancelling; Ctrl-C again ends it at once.")
             cancel(task)
         time.sleep(POLL_SECONDS)
     worker.stop()
@@ -206,6 +211,8 @@ def show_end(task: Task, out: Any, output: str | None) -> None:
         out.write(f"{sign} {check.phase:<6} {check.command} (exit {check.exit_code}){reason}")
     if task.result_branch:
         out.write(f"Branch {task.result_branch}{' pushed' if task.is_pushed else ' (kept here)'}")
+    if result is not None and result.pull_request_url:
+        out.write(f"Pull request {result.pull_request_url}")
     if task.error_message:
         out.write(f"{task.error_code}: {task.error_message}")
     credits = task.charged_microcredits / 1_000_000
@@ -226,7 +233,7 @@ def _coloured(diff: str, out: Any) -> str:
 
 def exit_status(task: Task) -> int:
     if task.status != Status.COMPLETED:
-        return EXITS[Status(task.status)]
+        return EXITS.get(Status(task.status), CANCELLED)
     if task.outcome == "blocked":
         return BLOCKED
     newest = task.checks.filter(phase=Check.Phase.AFTER).order_by("-round").first()

@@ -1,4 +1,4 @@
-"""One pass of the sweeper, which every worker makes every few seconds anyway."""
+"""One pass of the sweeper; every worker sweeps every few seconds, and clears up every hour."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from tasks import actors, lease
+from repositories import webhooks
+from tasks import actors, lease, workspace
 
 
 class Command(BaseCommand):
-    help = "Take back expired leases and ring for the tasks that are due."
+    help = "Take back expired leases, ring for the tasks that are due, clear what dead runs left."
 
     def handle(self, *args: Any, **options: Any) -> None:
         taken = lease.take_back_expired()
@@ -18,6 +19,9 @@ class Command(BaseCommand):
         waiting = [str(task_id) for task_id in lease.due().values_list("pk", flat=True)]
         for task_id in waiting:
             actors.ring(task_id)
+        webhooks.ring_waiting()
+        dropped = workspace.drop_abandoned()
         self.stdout.write(
-            f"{taken} leases taken back, {len(waiting)} tasks rung for, {ended} ended as overdue."
+            f"{taken} leases taken back, {len(waiting)} tasks rung for, {ended} ended as overdue, "
+            f"{dropped} abandoned folders removed."
         )

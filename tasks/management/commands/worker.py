@@ -14,8 +14,9 @@ import dramatiq
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
-from tasks import worker
-from tasks.actors import broker
+from asynccoder.launcher import children
+from tasks import duty
+from tasks.actors import broker, ring, webhook_broker
 from tasks.forkserver import die_with_parent
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
@@ -32,7 +33,9 @@ class Command(BaseCommand):
         pause = FIRST_PAUSE
         while True:
             began = time.monotonic()
-            status = supervise(lambda: worker.run_forever(slots=options["slots"], consume=consume))
+            status = supervise(
+                lambda: duty.run_forever(slots=options["slots"], consume=consume, ring=ring)
+            )
             if status is None:
                 return
             pause = FIRST_PAUSE if time.monotonic() - began > 60 else min(pause * 2, LONGEST_PAUSE)
@@ -41,20 +44,35 @@ class Command(BaseCommand):
 
 
 def consume() -> Callable[[], None]:
-    """Listen to the doorbell with one thread a slot; return what stops it."""
-    listener = dramatiq.Worker(
-        broker, queues={"tasks"}, worker_threads=settings.WORKER_SLOTS, worker_timeout=50
-    )
-    listener.start()
-    return lambda: listener.stop(timeout=5_000)
+    """Listen to the doorbell and for webhooks; return what stops it.
+
+    One thread each is enough: the one claims, and the worker's slots run; the other fetches. They
+    are not waited for at the end, since nothing is lost with them: a bell that was heard and not
+    answered comes back.
+    """
+    listeners = [
+        dramatiq.Worker(broker, queues={"tasks"}, worker_threads=1),
+        dramatiq.Worker(webhook_broker, queues={"webhooks"}, worker_threads=1),
+    ]
+    for listener in listeners:
+        listener.start()
+
+    def stop() -> None:
+        for listener in listeners:
+            listener.stop(timeout=0)
+
+    return stop
 
 
 def supervise(work: Callable[[], None]) -> int | None:
     """Run ``work`` in a child; return its wait status, or None after SIGTERM or SIGINT."""
+    children.adopt_orphans()
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
         die_with_parent(parent)
+        # A Ctrl-C reaches the whole group of a terminal; the worker would hear it twice.
+        os.setpgid(0, 0)
         status = 1
         try:
             work()
@@ -73,7 +91,12 @@ def supervise(work: Callable[[], None]) -> int | None:
 
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, forward)
-    _, status = os.waitpid(pid, 0)
+    # Not reaped before nobody can be told any more: its number could be another's.
+    while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)) and ended.si_pid != pid:
+        os.waitpid(ended.si_pid, 0)
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, signal.SIG_DFL)
+    _, status = os.waitpid(pid, 0)
+    # A worker that was killed leaves the git of its runs behind.
+    children.end_orphans()
     return None if stopped else status
