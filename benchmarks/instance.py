@@ -1,0 +1,119 @@
+"""The platform as a benchmark runs it: own database, Redis, worker, one user and repository.
+
+``TEST_DATABASE_URL`` and ``TEST_REDIS_URL`` name servers; without them it is SQLite and an
+embedded Redis.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from asynccoder.tests.processes import Process, wait_for
+from benchmarks import accounting
+from benchmarks.fake_model import FakeModel
+from campaigns.stage import Stage, open_stage
+
+if TYPE_CHECKING:
+    # Importable once the stage has set Django up.
+    from accounts.models import User
+    from aimodels.models import AIModel
+    from repositories.models import Repository
+    from tasks.models import Task
+
+PRICE = Decimal("0.000001")
+ENVIRONMENT = {
+    # Only the limits that a long run or many short ones would meet; all else is as delivered.
+    "AGENT_EXTRA_CALLS": "1000",
+    "AGENT_CAP_USD": "1000",
+    "RATE_TASK_CREATE": "100000/1h",
+    "RATE_PLAN_FREE": "100000/1h",
+    "LOG_LEVEL": "WARNING",
+}
+
+
+@dataclass
+class Instance:
+    """What a benchmark works with."""
+
+    stage: Stage
+    fake: FakeModel
+    owner: User
+    model: AIModel
+    repository: Repository
+    worker: Process
+
+    def create(self, *, steps: int = 0) -> Task:
+        """Make a task as the API does; the doorbell rings. It may take so many steps."""
+        from tasks import lifecycle
+
+        request = lifecycle.TaskRequest(
+            type="debug", prompt="Make it so.", model=self.model,
+            repository=self.repository, extra_calls=1000 * (steps > 50),
+        )  # fmt: skip
+        return lifecycle.create_task(owner=self.owner, request=request)[0]
+
+    def wait_until_warm(self) -> None:
+        """Wait until the fork server, while nobody asks it for anything, has imported the SDK."""
+        maps = Path(f"/proc/{accounting.below(self.worker.pid)[-1].pid}/maps")
+        wait_for(lambda: "pydantic_core" in maps.read_text(), seconds=300, what="the SDK is there")
+
+    def run_process(self) -> accounting.Process:
+        """Return the process of the run that goes on: below the fork server, leading a session."""
+        tree = accounting.below(self.worker.pid)
+        first = tree[0]
+        return next(p for p in tree if p.session == p.pid and p.session != first.session)
+
+    def wait_for_end(self, task: Task) -> None:
+        """Wait until a task has ended well and its process is gone."""
+
+        def has_ended() -> bool:
+            task.refresh_from_db()
+            return task.is_finished
+
+        wait_for(has_ended, seconds=600, what=f"the task ends (now {task.status})")
+        if task.status != "completed":
+            raise RuntimeError(f"{task.status}: {task.error_message}\n{self.worker.output()}")
+        session = accounting.below(self.worker.pid)[0].session
+        wait_for(
+            lambda: all(p.session == session for p in accounting.below(self.worker.pid)),
+            what="the run's process ends",
+        )
+
+
+@contextlib.contextmanager
+def open_instance(fake: FakeModel, repository: Path, **environment: str) -> Iterator[Instance]:
+    """Open a stage with a worker that serves, and connect the repository to its one user."""
+    settings = ENVIRONMENT | environment
+    settings |= {"OPENAI_BASE_URL": fake.url("stream"), "OPENAI_API_KEY": "none"}
+    with open_stage(
+        database=os.environ.get("TEST_DATABASE_URL", ""),
+        redis_url=os.environ.get("TEST_REDIS_URL", ""),
+        environment=settings,
+    ) as stage:
+        from accounts.models import User
+        from billing import ledger
+        from repositories import connect
+        from tasks.models import WorkerHeartbeat
+        from tasks.tests.make import make_model
+
+        owner = User.objects.create_user(username="alice", email="alice@example.com")
+        ledger.grant(user_id=owner.pk, microcredits=10**15, reference="benchmark")
+        model = make_model(
+            provider="openai", name="scripted", display_name="Scripted", input_price=PRICE,
+            output_price=PRICE, cached_input_price=PRICE, context_window=1_000_000,
+        )  # fmt: skip
+        connected = connect.connect_repository(owner=owner, url=str(repository), is_operator=True)
+        worker = stage.worker()
+        wait_for(
+            lambda: WorkerHeartbeat.objects.exists() or worker.popen.poll() is not None,
+            seconds=120, what="the worker serves",
+        )  # fmt: skip
+        if worker.popen.poll() is not None:
+            raise RuntimeError(worker.output())
+        yield Instance(stage, fake, owner, model, connected, worker)

@@ -1,0 +1,45 @@
+"""Each benchmark runs in its small size and prints every case and goal; no time is judged."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+HELD = {
+    "loop": {
+        "ours, 3 steps", "ours, each changes a file, 3 steps", "http.client loop, 3 steps",
+        "ours, what a checkpoint adds", "ours, start", "ours, worker, RSS", "ours, 10 steps",
+        "step at 3 steps", "growth over 10 steps", "ours, 12 steps",
+    },
+    "sandbox": {
+        "bash -c true, plain", "the same in a new sandbox", "the same in the kept sandbox",
+        "a command in a new sandbox", "a command in the kept sandbox",
+    },
+    "workspace": {
+        "ours, warm: generated, 20 commits", "clone --depth 1: generated, 20 commits",
+        "ours, first time: generated, 20 commits", "ready: generated, 20 commits",
+        "new disk: generated, 20 commits",
+    },
+    "endtoend": {
+        "POST accepted to first model request", "claimed to first model request",
+        "POST accepted to first model request, p50",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", HELD)
+def test_a_benchmark_prints_its_cases_and_goals(name: str) -> None:
+    command = [sys.executable, "-m", "benchmarks", name, "--quick", "--rounds", "1"]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False
+    )
+    assert done.returncode in (0, 1), done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {line.get("case") or line["goal_of"] for line in lines} >= HELD[name]
+    assert all("ok" in line for line in lines if "goal_of" in line)
