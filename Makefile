@@ -13,14 +13,16 @@ INSTALLED_DEV := $(VENV)/.stamp-dev-$(call hash,requirements-dev.txt)
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt lint types imports migrations deploy templates lock install browser clean
+.PHONY: help run test check fmt lint types imports migrations deploy templates openapi lock install browser peers clean
 
 help:
 	@echo "make run      install, migrate and start everything; Ctrl-C ends it"
 	@echo "make test     install what tests need and run the whole suite"
 	@echo "make check    formatting, lint, types, import contracts, migrations, deployment, templates"
 	@echo "make fmt      put the code into its format"
+	@echo "make openapi  write docs/openapi.yaml from the views and serializers"
 	@echo "make lock     compile the requirements from pyproject.toml"
+	@echo "make peers    install what benchmarks compare with, into an environment of its own"
 	@echo "make install  only install;  make clean  removes what was installed and cached"
 
 run: $(INSTALLED)
@@ -52,15 +54,19 @@ browser:
 
 # First on the embedded default, then the tests marked "services" on the servers that
 # TEST_DATABASE_URL and TEST_REDIS_URL name. No other server is ever used.
+# Many tests watch real processes beside others on few cores: what fails there is tried alone.
 test: $(INSTALLED_DEV) browser
 	@echo "== The whole suite on SQLite and an embedded Redis"
 	@rm -f .coverage .coverage.*
-	env -u TEST_DATABASE_URL -u TEST_REDIS_URL $(BIN)/pytest -n $(JOBS) --cov --cov-report= $(PYTEST_ARGS)
+	unset TEST_DATABASE_URL TEST_REDIS_URL; \
+	$(BIN)/pytest -n $(JOBS) --cov --cov-report= $(PYTEST_ARGS) || \
+		.ci/again $$? $(BIN)/pytest --cov --cov-append --cov-report=
 	@if [ -n "$$TEST_DATABASE_URL$$TEST_REDIS_URL" ]; then \
 		[ -n "$$TEST_DATABASE_URL" ] && database=TEST_DATABASE_URL || database="SQLite"; \
 		[ -n "$$TEST_REDIS_URL" ] && redis=TEST_REDIS_URL || redis="an embedded server"; \
 		echo "== The tests of database and broker again; database: $$database, Redis: $$redis"; \
-		$(BIN)/pytest -n $(JOBS) -m services --cov --cov-append --cov-report= $(PYTEST_ARGS); \
+		$(BIN)/pytest -n $(JOBS) -m services --cov --cov-append --cov-report= $(PYTEST_ARGS) || \
+			.ci/again $$? $(BIN)/pytest -m services --cov --cov-append --cov-report= ; \
 	else \
 		echo "== Not run on other servers: neither TEST_DATABASE_URL nor TEST_REDIS_URL is set"; \
 	fi
@@ -69,6 +75,10 @@ test: $(INSTALLED_DEV) browser
 
 check: $(INSTALLED_DEV)
 	@$(MAKE) --no-print-directory -k lint types imports migrations deploy templates
+
+# Written after every change of a route or serializer; a test holds it equal to the code.
+openapi:
+	@$(SCRATCH) $(BIN)/python manage.py openapi
 
 lint:
 	$(BIN)/ruff format --check .
@@ -108,6 +118,10 @@ lock: $(INSTALLED_DEV)
 	$(COMPILE) -o requirements.txt
 	$(COMPILE) --extra dev -o requirements-dev.txt
 
+peers:
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip --disable-pip-version-check -qq install -r benchmarks/requirements-peers.txt
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.* htmlcov
+	rm -rf $(VENV) .venv-peers .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.* htmlcov
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

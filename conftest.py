@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from django.test import Client
 from rest_framework.test import APIClient
 
 from accounts import tokens
 from accounts.models import Role, User
+from asynccoder.lib import storage
+from asynccoder.tests import github_server
+from billing import limits
 
 # The settings of the run are asynccoder.tests.environment; servers and workers as real processes:
 pytest_plugins = ["asynccoder.tests.processes"]
@@ -16,8 +21,12 @@ pytest_plugins = ["asynccoder.tests.processes"]
 @pytest.fixture(autouse=True)
 def _private_folder(settings, tmp_path):  # type: ignore[no-untyped-def]  # fixtures of pytest-django
     settings.VAR_DIR = tmp_path / "var"
+    settings.RUNS_FOLDER = settings.VAR_DIR / "runs"
+    runs = storage.in_folder(settings.RUNS_FOLDER)
+    settings.STORAGES = settings.STORAGES | {"runs": runs}
     # The tests of the limits switch them on; for all others, they would count across tests.
     settings.RATELIMIT_ENABLE = False
+    limits.forget()
 
 
 def make_user(username: str, **values: object) -> User:
@@ -82,3 +91,14 @@ def staff_api(staff: User) -> APIClient:
 @pytest.fixture
 def page(client: Client) -> Client:
     return client
+
+
+@pytest.fixture
+def github(settings) -> Iterator[github_server.FakeGithub]:  # type: ignore[no-untyped-def]  # a fixture of pytest-django
+    """GitHub on loopback, which the settings name."""
+    with github_server.serving() as served:
+        settings.GITHUB_URL, settings.GITHUB_API_URL = served.url, served.api
+        settings.GITHUB_CLIENT_ID = served.client_id
+        settings.GITHUB_CLIENT_SECRET = served.client_secret
+        settings.GITHUB_TIMEOUT_SECONDS = 5
+        yield served

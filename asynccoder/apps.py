@@ -16,10 +16,14 @@ class AsyncCoderConfig(AppConfig):
     def ready(self) -> None:
         """Load the checks, and mask the instance's own secrets in everything it writes."""
         from asynccoder import checks  # noqa: F401 # registers itself
-        from asynccoder.lib import redact
+        from asynccoder.lib import redact, reporting
 
         for secret in _secrets():
             redact.register(secret)
+        if settings.SENTRY_DSN:
+            reporting.start(
+                settings.SENTRY_DSN, environment=settings.ENVIRONMENT, release=settings.VERSION
+            )
 
 
 def _secrets() -> Iterator[str]:

@@ -5,6 +5,7 @@ page's ``Origin`` is refused by ``accounts.sockets``.
 """
 
 import os
+import sys
 from typing import Any
 
 from django.core.asgi import get_asgi_application
@@ -13,16 +14,32 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "asynccoder.settings")
 http = get_asgi_application()
 
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402 - after Django's set-up
+from daphne.access import AccessLogGenerator  # noqa: E402 - after Django's set-up
 from django.urls import re_path  # noqa: E402 - after Django's set-up
 
-from tasks import consumers  # noqa: E402 - after Django's set-up
+from asynccoder.flow import Steady  # noqa: E402 - after Django's set-up
+from asynccoder.middleware import SocketLog  # noqa: E402 - after Django's set-up
+from tasks import consumers, following  # noqa: E402 - after Django's set-up
+from tasks.streams import Streams  # noqa: E402 - after Django's set-up
+
+
+class AccessLog(AccessLogGenerator):  # type: ignore[misc] # daphne has no types
+    """Daphne's access log without queries: a token may stand in them."""
+
+    def write_entry(self, *, request: str, **details: Any) -> None:
+        super().write_entry(request=request.partition("?")[0], **details)
+
+
+# Daphne makes its access log after it has read this module, and offers no way to say which.
+if "daphne.cli" in sys.modules:
+    vars(sys.modules["daphne.cli"])["AccessLogGenerator"] = AccessLog
 
 
 async def refuse(scope: Any, receive: Any, send: Any) -> None:
     """Close a socket at an address that does not exist."""
     await receive()
     await send({"type": "websocket.accept"})
-    await send({"type": "websocket.close", "code": consumers.NOT_FOUND})
+    await send({"type": "websocket.close", "code": following.NOT_FOUND})
 
 
 ROUTES: dict[str, Any] = {
@@ -31,4 +48,4 @@ ROUTES: dict[str, Any] = {
     r"": refuse,
 }
 sockets = URLRouter([re_path(pattern, application) for pattern, application in ROUTES.items()])
-application = ProtocolTypeRouter({"http": http, "websocket": sockets})
+application = Steady(ProtocolTypeRouter({"http": Streams(http), "websocket": SocketLog(sockets)}))

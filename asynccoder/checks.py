@@ -53,7 +53,8 @@ def _hosts() -> Iterator[CheckMessage]:
 
 
 def _limits() -> Iterator[CheckMessage]:
-    rates = {**settings.RATE_LIMITS, **settings.RATE_LIMITS["plans"]}
+    given = {name: rate for name, rate in settings.RATE_LIMITS["plans"].items() if rate}
+    rates = {**settings.RATE_LIMITS, **given}
     rates.pop("plans")
     for name, rate in rates.items():
         if not limits.is_rate(rate):

@@ -1,21 +1,30 @@
-"""What every request passes: an id, an API path without its slash, and the security headers."""
+"""What every request passes: an id, a log line, an API path without its slash, security headers."""
 
 from __future__ import annotations
 
+import logging
 import re
+import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
+from django.utils.encoding import escape_uri_path
+from django.utils.functional import SimpleLazyObject
 
-from asynccoder.api import limits
+from asynccoder.api import limits, metrics
 from asynccoder.api.dialects import Dialect, Problem, dialect_of, error_body, is_api, snake
 from asynccoder.lib import logs
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
+PATH_CHARACTERS = 500
+# Asked for again and again by machines: a line for each only where something is wrong.
+QUIET = re.compile(r"/(health|ready|metrics|api/health(/.*)?|static/.*)/?")
+logger = logging.getLogger("asynccoder.requests")
 
 
 class RequestId:
@@ -25,15 +34,96 @@ class RequestId:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        given = request.headers.get("X-Request-ID", "")
-        request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-        token = logs.request_id.set(request_id)
-        try:
-            response = self.get_response(request)
-        finally:
-            logs.request_id.reset(token)
+        request_id = id_of(request.headers.get("X-Request-ID", ""))
+        # Not taken back at the end: Django itself may log the answer after this. The next request
+        # of the thread sets its own.
+        logs.request_id.set(request_id)
+        response = self.get_response(request)
         response["X-Request-ID"] = request_id
         return response
+
+
+def id_of(given: str) -> str:
+    """Return the id that a client or proxy gave, if it is well formed, or a new one."""
+    return given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+class RequestLog:
+    """Writes one line a request, without the query: a token may stand in it.
+
+    A streamed answer is logged when it begins.
+    """
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        began = time.perf_counter()
+        path = request.path
+        response = self.get_response(request)
+        seconds = time.perf_counter() - began
+        metrics.count_request(request, status=response.status_code, seconds=seconds)
+        is_quiet = response.status_code < 400 and QUIET.fullmatch(path)
+        logs.write_request(
+            logger,
+            logging.DEBUG if is_quiet else logging.INFO,
+            method=request.method or "",
+            # Escaped: a line feed in an address must not begin a line of the log.
+            path=escape_uri_path(path)[:PATH_CHARACTERS],
+            status=response.status_code,
+            milliseconds=round(seconds * 1000, 1),
+            user_id=_user_id(request),
+            address=limits.client_address(request),
+        )
+        return response
+
+
+class SocketLog:
+    """Gives every socket an id in the logs, and writes one line when it ends (ASGI)."""
+
+    def __init__(self, application: Any) -> None:
+        self.application = application
+
+    async def __call__(
+        self,
+        scope: dict[str, Any],
+        receive: Callable[[], Awaitable[dict[str, Any]]],
+        send: Callable[[dict[str, Any]], Awaitable[None]],
+    ) -> None:
+        began, code = time.perf_counter(), 1006
+
+        async def heard() -> dict[str, Any]:
+            nonlocal code
+            message = await receive()
+            if message["type"] == "websocket.disconnect":
+                code = message.get("code", code)
+            return message
+
+        async def said(message: dict[str, Any]) -> None:
+            nonlocal code
+            if message["type"] == "websocket.close":
+                code = message.get("code", 1000)
+            await send(message)
+
+        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        logs.request_id.set(id_of(headers.get(b"x-request-id", "")))
+        metrics.SOCKETS.inc()
+        try:
+            await self.application(scope, heard, said)
+        finally:
+            metrics.SOCKETS.dec()
+            logs.write_request(
+                logger,
+                logging.INFO,
+                method="SOCKET",
+                path=escape_uri_path(scope["path"])[:PATH_CHARACTERS],
+                status=code,
+                milliseconds=round((time.perf_counter() - began) * 1000, 1),
+                user_id=logs.user_id.get(),
+                address=limits.trusted_address(
+                    (scope.get("client") or [""])[0], headers.get(b"x-forwarded-for", "")
+                ),
+            )
 
 
 class ApiRequest:
@@ -78,6 +168,15 @@ class SecurityHeaders:
         if is_api(request.path_info):
             response.headers.setdefault("Cache-Control", "no-store")
         return response
+
+
+def _user_id(request: HttpRequest) -> str:
+    """Return the id of whoever the request was served as; nobody is looked up for it."""
+    user = getattr(request, "user", None)
+    if isinstance(user, SimpleLazyObject):
+        # Nothing has asked who it is, unless it is kept here.
+        user = getattr(request, "_cached_user", None)
+    return str(getattr(user, "pk", None) or "")
 
 
 def _recased(query: QueryDict) -> QueryDict:

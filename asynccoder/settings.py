@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import django_stubs_ext
 import environ
 
 from asynccoder import redis_server
+from asynccoder.lib import cors, logs, openapi, secret_files, storage
 
 # Lets classes of Django carry type parameters at run time, as they do for the type checker.
 django_stubs_ext.monkeypatch()
@@ -23,23 +23,8 @@ VAR_DIR = (BASE_DIR / env.str("VAR_DIR", default="var")).resolve()
 
 def own_secret(name: str, *, length: int = 48) -> str:
     """Return the secret from the environment, or one made once and kept in VAR_DIR (0600)."""
-    given: str = env.str(name, default="")
-    if given:
-        return given
-    path: Path = VAR_DIR / "secrets" / name.lower()
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        candidate = path.with_suffix(f".{secrets.token_hex(4)}")
-        candidate.touch(mode=0o600)
-        candidate.write_text(secrets.token_urlsafe(length))
-        try:
-            # A hard link fails when another process was first; both then read the same secret.
-            path.hardlink_to(candidate)
-        except FileExistsError:
-            pass
-        finally:
-            candidate.unlink()
-    return path.read_text().strip()
+    path = VAR_DIR / "secrets" / name.lower()
+    return env.str(name, default="") or secret_files.kept(path, length=length)
 
 
 # --- Core ---------------------------------------------------------------------------------------
@@ -63,7 +48,6 @@ USE_TZ = True
 USE_I18N = False
 
 INSTALLED_APPS = [
-    "daphne",
     "accounts",
     "django.contrib.admin",
     "django.contrib.auth",
@@ -72,7 +56,9 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "channels",
+    "corsheaders",
     "rest_framework",
+    "drf_spectacular_sidecar",
     "django_htmx",
     "asynccoder",
     "repositories",
@@ -83,8 +69,11 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "asynccoder.middleware.RequestId",
+    "asynccoder.middleware.RequestLog",
     "asynccoder.middleware.SecurityHeaders",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "corsheaders.middleware.CorsMiddleware",
     "asynccoder.middleware.ApiRequest",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -92,7 +81,6 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
 ]
 
@@ -117,6 +105,7 @@ DATABASES: dict[str, dict[str, Any]] = {
     "default": env.db_url("DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'db.sqlite3'}")
 }
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    DATABASES["default"]["ENGINE"] = "asynccoder.sqlite3"
     # reliability.md F12: deferred transactions lose concurrent writes; these lose none.
     DATABASES["default"]["OPTIONS"] = {
         "timeout": 20,
@@ -138,6 +127,8 @@ CACHES = {
         "BACKEND": "django.core.cache.backends.redis.RedisCache",
         "LOCATION": REDIS_URL,
         "KEY_PREFIX": REDIS_PREFIX,
+        # A server that hangs must not hold a request: limits are let through without it.
+        "OPTIONS": {"socket_timeout": 2, "socket_connect_timeout": 2},
     }
 }
 CHANNEL_LAYERS = {
@@ -150,6 +141,10 @@ CHANNEL_LAYERS = {
 # How many sockets a user may have open in one web process, and how many may not be signed in yet.
 SOCKETS_PER_USER = env.int("SOCKETS_PER_USER", default=20)
 SOCKETS_UNKNOWN = env.int("SOCKETS_UNKNOWN", default=500)
+# The same for streams of events and requests that wait for a result.
+STREAMS_PER_USER = env.int("STREAMS_PER_USER", default=20)
+STREAM_BEAT_SECONDS = env.float("STREAM_BEAT_SECONDS", default=15)
+STALL_SECONDS = env.float("STALL_SECONDS", default=30)
 
 # --- Identity -----------------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts.User"
@@ -170,6 +165,13 @@ SIMPLE_JWT = {
     "ISSUER": "async-coder",
     "AUDIENCE": "async-coder",
 }
+# Clerk's session tokens; without an issuer there are none.
+CLERK_ISSUER = env.str("CLERK_ISSUER", default="").rstrip("/")
+CLERK_JWKS_URL = env.str("CLERK_JWKS_URL", default="")
+CLERK_AUDIENCE = env.str("CLERK_AUDIENCE", default="")
+CLERK_AUTHORIZED_PARTIES = env.list("CLERK_AUTHORIZED_PARTIES", default=[PUBLIC_URL])
+CLERK_SECRET_KEY = env.str("CLERK_SECRET_KEY", default="")
+CLERK_API_URL = env.str("CLERK_API_URL", default="https://api.clerk.com/v1").rstrip("/")
 FIELD_ENCRYPTION_KEYS = env.list("FIELD_ENCRYPTION_KEYS", default=[]) or [
     f"own:{own_secret('FIELD_ENCRYPTION_KEY', length=32)}"
 ]
@@ -202,9 +204,13 @@ STATIC_ROOT = VAR_DIR / "static"
 # Files are served from where they are (WHITENOISE_USE_FINDERS); WhiteNoise warns of a missing folder.
 STATIC_ROOT.mkdir(parents=True, exist_ok=True)
 STATICFILES_DIRS = [BASE_DIR / "asynccoder" / "static"]
+RUNS_FOLDER = storage.folder_of(env.str("RUNS_STORAGE", default=""), VAR_DIR / "runs")
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    # The checkpoints of runs, for every machine: only the Storage API is used (save, open, delete,
+    # listdir), so that another backend is a matter of settings.
+    "runs": storage.in_folder(RUNS_FOLDER),
 }
 WHITENOISE_USE_FINDERS = True
 MEDIA_ROOT = VAR_DIR / "files"
@@ -229,6 +235,7 @@ REST_FRAMEWORK: dict[str, Any] = {
     ],
     "DEFAULT_THROTTLE_CLASSES": ["asynccoder.api.limits.Limits"],
     "DEFAULT_PAGINATION_CLASS": "asynccoder.api.pagination.Pages",
+    "DEFAULT_SCHEMA_CLASS": "asynccoder.api.schema.Operation",
     "EXCEPTION_HANDLER": "asynccoder.api.errors.handle",
     # No answers to OPTIONS: they would describe the views' insides.
     "DEFAULT_METADATA_CLASS": None,
@@ -236,6 +243,7 @@ REST_FRAMEWORK: dict[str, Any] = {
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
     "TEST_REQUEST_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
 }
+SPECTACULAR_SETTINGS = openapi.SETTINGS | {"VERSION": VERSION}
 REQUEST_MAX_BYTES = env.int("REQUEST_MAX_BYTES", default=10 * 1024**2)
 DATA_UPLOAD_MAX_MEMORY_SIZE = REQUEST_MAX_BYTES
 
@@ -250,10 +258,11 @@ RATE_LIMITS: dict[str, Any] = {
     "authentication_account": env.str("RATE_AUTHENTICATION_ACCOUNT", default="50/15m"),
     "general": env.str("RATE_GENERAL", default="100/15m"),
     "anonymous": env.str("RATE_ANONYMOUS", default="10/15m"),
+    # Where set, instead of the requests per hour of the plan's row.
     "plans": {
-        "free": env.str("RATE_PLAN_FREE", default="100/1h"),
-        "pro": env.str("RATE_PLAN_PRO", default="1000/1h"),
-        "enterprise": env.str("RATE_PLAN_ENTERPRISE", default="10000/1h"),
+        "free": env.str("RATE_PLAN_FREE", default=""),
+        "pro": env.str("RATE_PLAN_PRO", default=""),
+        "enterprise": env.str("RATE_PLAN_ENTERPRISE", default=""),
     },
     "work": env.str("RATE_WORK", default="60/1m"),
     "build_create": env.str("RATE_BUILD_CREATE", default="10/1m"),
@@ -264,17 +273,21 @@ RATE_LIMITS: dict[str, Any] = {
 
 # --- Where users' URLs may lead -----------------------------------------------------------------
 OUTBOUND_ALLOWED = env.list("OUTBOUND_ALLOWED", default=[])
-LOCAL_REPOSITORIES = env.list(
-    "LOCAL_REPOSITORIES",
-    default=[],
-)
-GITHUB_URL = env.str("GITHUB_URL", default="https://github.com").rstrip("/")
+LOCAL_REPOSITORIES = env.list("LOCAL_REPOSITORIES", default=[])
 BASES_KEEP_BYTES = env.int("BASES_KEEP_BYTES", default=2 * 1024**3)
+SETUPS_KEEP_BYTES = env.int("SETUPS_KEEP_BYTES", default=2 * 1024**3)
 REPOSITORY_MAX_BYTES = env.int("REPOSITORY_MAX_BYTES", default=1024**3)
+GITHUB_URL = env.str("GITHUB_URL", default="https://github.com").rstrip("/")
+GITHUB_API_URL = env.str("GITHUB_API_URL", default="https://api.github.com").rstrip("/")
+GITHUB_CLIENT_ID = env.str("GITHUB_CLIENT_ID", default="")
+GITHUB_CLIENT_SECRET = env.str("GITHUB_CLIENT_SECRET", default="")
+GITHUB_WEBHOOK_SECRET = env.str("GITHUB_WEBHOOK_SECRET", default="")
+GITHUB_TIMEOUT_SECONDS = env.int("GITHUB_TIMEOUT_SECONDS", default=15)
 
 # --- Money (1 credit = US$0.01 of model price; a millionth of it is the unit inside) -----------
 CREDIT_USD = env.str("CREDIT_USD", default="0.01")
 SIGNUP_CREDITS = env.int("SIGNUP_CREDITS", default=100)
+STRIPE_SECRET_KEY = env.str("STRIPE_SECRET_KEY", default="")
 
 # --- AI providers -------------------------------------------------------------------------------
 CLAUDE_API_KEY = env.str("CLAUDE_API_KEY", default="")
@@ -315,15 +328,20 @@ AGENT_STALE_CHANGES = env.int("AGENT_STALE_CHANGES", default=15)
 AGENT_SUMMARY_SHARE = env.float("AGENT_SUMMARY_SHARE", default=0.7)
 AGENT_LEAST_GAIN = env.float("AGENT_LEAST_GAIN", default=0.1)
 PROMPT_MAX_CHARACTERS = env.int("PROMPT_MAX_CHARACTERS", default=32_000)
+SETUP_SECONDS = env.float("SETUP_SECONDS", default=900)
+CHECK_SECONDS = env.float("CHECK_SECONDS", default=600)
 
 # --- Workers, leases, sweeper -------------------------------------------------------------------
 WORKER_SLOTS = env.int("WORKER_SLOTS", default=4)
+DISK_RESERVE_BYTES = env.int("DISK_RESERVE_BYTES", default=64 * 1024**2)
 LEASE_SECONDS = env.int("LEASE_SECONDS", default=30)
 LEASE_RENEW_SECONDS = env.float("LEASE_RENEW_SECONDS", default=10)
 LEASE_MAX_LOST = env.int("LEASE_MAX_LOST", default=3)
 SWEEP_SECONDS = env.float("SWEEP_SECONDS", default=10)
+PARK_SECONDS = env.float("PARK_SECONDS", default=60)
 PARKED_MOST_SECONDS = env.int("PARKED_MOST_SECONDS", default=24 * 3600)
-CANCEL_POLL_SECONDS = env.float("CANCEL_POLL_SECONDS", default=1)
+STOP_SECONDS = env.float("STOP_SECONDS", default=25)
+CANCEL_POLL_SECONDS = env.float("CANCEL_POLL_SECONDS", default=0.5)
 
 # --- The sandbox --------------------------------------------------------------------------------
 SANDBOX_PROCESSES = env.int("SANDBOX_PROCESSES", default=256)
@@ -332,34 +350,49 @@ SANDBOX_FILE_BYTES = env.int("SANDBOX_FILE_BYTES", default=256 * 1024**2)
 SANDBOX_DISK_BYTES = env.int("SANDBOX_DISK_BYTES", default=1024**3)
 SANDBOX_OUTPUT_BYTES = env.int("SANDBOX_OUTPUT_BYTES", default=64 * 1024**2)
 SANDBOX_TMP_BYTES = env.int("SANDBOX_TMP_BYTES", default=256 * 1024**2)
+SANDBOX_LOSSES = env.int("SANDBOX_LOSSES", default=3)
 # What a run may move through the proxy to its repository's listed hosts; there is no other network.
 SANDBOX_NETWORK_BYTES = env.int("SANDBOX_NETWORK_BYTES", default=2 * 1024**3)
 SANDBOX_NETWORK_CONNECTIONS = env.int("SANDBOX_NETWORK_CONNECTIONS", default=64)
 SANDBOX_NETWORK_SECONDS = env.float("SANDBOX_NETWORK_SECONDS", default=900)
 
+# --- Checkpoints: what one step's changes may be; they come from a sandbox, so they are hostile --
+CHECKPOINT_SECONDS = env.float("CHECKPOINT_SECONDS", default=120)
+CHECKPOINT_BYTES = env.int("CHECKPOINT_BYTES", default=64 * 1024**2)
+CHECKPOINT_UNPACKED_BYTES = env.int("CHECKPOINT_UNPACKED_BYTES", default=512 * 1024**2)
+CHECKPOINT_OBJECT_BYTES = env.int("CHECKPOINT_OBJECT_BYTES", default=100 * 1024**2)
+CHECKPOINT_OBJECTS = env.int("CHECKPOINT_OBJECTS", default=50_000)
+CHECKPOINT_FILES = env.int("CHECKPOINT_FILES", default=20_000)
+CHECKPOINT_DEPTH = env.int("CHECKPOINT_DEPTH", default=100)
+CHECKPOINT_CPU_SECONDS = env.int("CHECKPOINT_CPU_SECONDS", default=60)
+CHECKPOINT_MEMORY_BYTES = env.int("CHECKPOINT_MEMORY_BYTES", default=2 * 1024**3)
+CHECKPOINT_REFUSALS = env.int("CHECKPOINT_REFUSALS", default=3)
+
 # --- Ways up: names that lower layers may call by (house-style, section 3) ----------------------
 UPCALLS: dict[str, str] = {
     "account_created": "billing.accounts.on_account_created",
     "credits_of": "billing.accounts.credits_of",
+    "plan_limits": "billing.limits.of_plan",
+    "repository_closed": "tasks.packs.forget_repository",
+    "webhook_stored": "tasks.actors.ring_webhook",
     "queue_health": "tasks.heartbeat.check_queue",
+    "figures": "tasks.metrics.figures",
+    "metrics": "tasks.metrics.collect",
 }
+
+# --- Pages of others whose scripts may use the API: with a token, never with a cookie ------------
+CORS_ALLOWED_ORIGINS = env.list("CORS_ALLOWED_ORIGINS", default=[])
+CORS_URLS_REGEX = cors.URLS
+CORS_ALLOW_HEADERS = cors.REQUEST_HEADERS
+CORS_EXPOSE_HEADERS = cors.ANSWER_HEADERS
+
+# --- Error reports and metrics ------------------------------------------------------------------
+SENTRY_DSN = env.str("SENTRY_DSN", default="")
+METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
+# prometheus_client reads it itself, from the environment; .env has been read into that above.
+if env.str("PROMETHEUS_MULTIPROC_DIR", default=""):
+    Path(env.str("PROMETHEUS_MULTIPROC_DIR")).mkdir(parents=True, exist_ok=True)
 
 # --- Logs ---------------------------------------------------------------------------------------
 LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
-LOG_FORMAT = env.str("LOG_FORMAT", default="plain")
-LOGGING: dict[str, Any] = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {
-        "plain": {"()": "asynccoder.lib.logs.Plain"},
-        "json": {"()": "asynccoder.lib.logs.Json"},
-    },
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
-    "root": {"handlers": ["console"], "level": LOG_LEVEL},
-    # Django's own handlers would write the same line again, without the mask.
-    "loggers": {
-        "django": {"handlers": [], "propagate": True},
-        # One line for each model call, with the whole address, is no news.
-        "httpx2": {"level": "WARNING"},
-    },
-}
+LOGGING = logs.settings(level=LOG_LEVEL, format_name=env.str("LOG_FORMAT", default="text"))

@@ -6,8 +6,9 @@ from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path, re_path
 
 from accounts.api import urls as accounts_api
+from accounts.views import sign_in_to_admin
 from aimodels.api import urls as aimodels_api
-from asynccoder.api import errors, health
+from asynccoder.api import document, errors, health, metrics, status
 from billing.api import urls as billing_api
 from repositories.api import urls as repositories_api
 from tasks.api import urls as tasks_api
@@ -15,14 +16,22 @@ from tasks.api import urls as tasks_api
 APIS = [accounts_api, repositories_api, aimodels_api, billing_api, tasks_api]
 
 urlpatterns: list[URLPattern | URLResolver] = [
-    path("health", health.health),
-    path("ready", health.ready),
-    path("api/health", health.basic),
-    path("api/health/ready", health.ready),
-    path("api/health/live", health.live),
+    path("health", health.Health.as_view()),
+    path("ready", health.Ready.as_view()),
+    path("metrics", metrics.Metrics.as_view()),
+    path("api/health", health.Basic.as_view()),
+    path("api/health/ready", health.Ready.as_view()),
+    path("api/health/live", health.Live.as_view()),
+    path("api/health/status", status.Status.as_view()),
+    path("api/v1/health/detailed", status.Detailed.as_view()),
+    path("openapi.json", document.json_file, name="openapi-json"),
+    path("openapi.yaml", document.yaml_file, name="openapi-yaml"),
+    path("docs", document.pages, name="docs"),
+    path("admin/login/", sign_in_to_admin),
     path("admin/", admin.site.urls),
     path("api/v1/", include([route for api in APIS for route in api.v1])),
     path("api/", include([route for api in APIS for route in api.envelope])),
+    path("api/", include(tasks_api.work)),
     path("", include(accounts_api.plain)),
     path("", include("accounts.urls")),
     path("", include("repositories.urls")),

@@ -27,7 +27,9 @@ from rest_framework.response import Response
 from asynccoder.lib.errors import TooLarge
 
 JSON_MAX_DEPTH = 64
-API_PREFIXES = ("/api", "/auth", "/health", "/ready")
+API_PREFIXES = (
+    "/api", "/auth", "/health", "/ready", "/metrics", "/openapi.json", "/openapi.yaml", "/docs",
+)  # fmt: skip
 PLAIN_PREFIXES = (
     "/api/v1",
     "/api/build",
@@ -103,6 +105,11 @@ def dialect_of(request: Request | HttpRequest) -> Dialect:
     path = http.path_info.rstrip("/")
     if path in PLAIN_BODIES:
         return getattr(http, "body_dialect", Dialect.ENVELOPE)
+    return dialect_of_path(path)
+
+
+def dialect_of_path(path: str) -> Dialect:
+    """Return the dialect of an address; of one of PLAIN_BODIES, that without a body."""
     if not _is_under(path, ("/api",)) or _is_under(path, PLAIN_PREFIXES):
         return Dialect.PLAIN
     return Dialect.ENVELOPE

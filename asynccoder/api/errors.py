@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import replace
 from functools import singledispatch
 from http import HTTPStatus
 from typing import Any
@@ -19,8 +20,9 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
+from asynccoder.api import limits
 from asynccoder.api.dialects import Problem, error_body, is_api
-from asynccoder.lib.errors import AppError
+from asynccoder.lib.errors import AppError, LimitReached
 
 logger = logging.getLogger(__name__)
 
@@ -49,14 +51,22 @@ def handle(error: Exception, context: dict[str, Any]) -> Response:
     """Answer any exception of a view; what is not known is our bug: logged, generic text shown."""
     request = context["request"]
     problem = problem_of(error)
-    if isinstance(error, exceptions.ValidationError) and request.path.startswith(
-        UNPROCESSABLE_PREFIXES
-    ):
-        problem = Problem(problem.code, problem.message, 422, problem.details)
+    if problem.status < 500:
+        try:
+            limits.count_refused(request, context["view"])
+        except LimitReached as reached:
+            problem = problem_of(reached)
+    if _is_refused_value(error, problem) and request.path.startswith(UNPROCESSABLE_PREFIXES):
+        problem = replace(problem, status=422)
     set_rollback()
     return Response(
         error_body(request, problem), status=problem.status, headers=headers_of(problem)
     )
+
+
+def _is_refused_value(error: Exception, problem: Problem) -> bool:
+    """Tell whether the request was well formed, and a value in it is what was refused."""
+    return problem.status == 400 and isinstance(error, exceptions.ValidationError | AppError)
 
 
 def headers_of(problem: Problem) -> dict[str, str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -10,11 +12,17 @@ from datetime import UTC, datetime
 
 import redis
 from django.conf import settings
+from django.core.cache import cache
 from django.db import connection
-from django.http import HttpRequest, JsonResponse
-from django.views.decorators.http import require_safe
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
 
 from asynccoder.api.dialects import iso
+from asynccoder.api.shapes import STATES, shape, words
 from asynccoder.lib import upcalls
 
 PROBE_SECONDS = 1.5
@@ -79,11 +87,25 @@ def _ask_storage() -> None:
         raise PermissionError(settings.VAR_DIR)
 
 
+def _ask_disk() -> None:
+    """Raise when there is no room left for one run, as the doctor sees it."""
+    if shutil.disk_usage(settings.VAR_DIR).free < settings.SANDBOX_DISK_BYTES:
+        raise OSError(errno.ENOSPC, "too little room")
+
+
+def _ask_cache() -> None:
+    cache.set("health", 1, 10)
+    if cache.get("health") != 1:
+        raise OSError("the cache forgets")
+
+
 PROBES = {
     "database": Probe(_ask_database),
     "redis": Probe(_ask_redis),
     "queue": Probe(_ask_queue),
     "storage": Probe(_ask_storage),
+    "disk": Probe(_ask_disk),
+    "cache": Probe(_ask_cache),
 }
 
 
@@ -95,44 +117,85 @@ def states(*names: str) -> dict[str, bool]:
     return {name: PROBES[name].is_well(until=until) for name in names}
 
 
-@require_safe
-def health(request: HttpRequest) -> JsonResponse:
-    found = states("database", "redis", "queue")
-    is_well = all(found.values())
-    body = {
-        "status": "healthy" if is_well else "unhealthy",
-        "timestamp": iso(datetime.now(UTC)),
-        "services": {name: "healthy" if well else "unhealthy" for name, well in found.items()},
-        "version": settings.VERSION,
-        "environment": settings.ENVIRONMENT,
-        "uptime": int(time.monotonic() - STARTED),
-    }
-    # Such as a sandbox that is switched off: loud here, in the log and in the admin.
-    body |= upcalls.call("health_warnings", default={})
-    return JsonResponse(body, status=200 if is_well else 503)
+HEALTH = shape(
+    "Health",
+    status=serializers.CharField(),
+    timestamp=serializers.DateTimeField(),
+    services=STATES,
+    version=serializers.CharField(),
+    environment=serializers.CharField(),
+    uptime=serializers.IntegerField(help_text="Seconds."),
+)
+READY = shape("Ready", status=serializers.CharField(), services=STATES)
+BASIC = words("BasicHealth", "status", "timestamp", "version")
 
 
-@require_safe
-def ready(request: HttpRequest) -> JsonResponse:
-    found = states("database", "redis", "storage")
-    is_ready = all(found.values())
-    services = {name: "connected" if well else "disconnected" for name, well in found.items()}
-    body = {"status": "ready" if is_ready else "not_ready", "services": services}
-    return JsonResponse(body, status=200 if is_ready else 503)
+class Open(APIView):
+    """A probe: for everybody, never limited, nobody is looked up."""
+
+    authentication_classes = ()
+    permission_classes = (AllowAny,)
+    throttle_classes = ()
 
 
-@require_safe
-def basic(request: HttpRequest) -> JsonResponse:
-    """Answer a load balancer: is the process able to serve what it is asked?"""
-    is_well = all(states("database").values())
-    body = {
-        "status": "healthy" if is_well else "unhealthy",
-        "timestamp": iso(datetime.now(UTC)),
-        "version": settings.VERSION,
-    }
-    return JsonResponse(body, status=200 if is_well else 503)
+class Health(Open):
+    """The state of database, Redis and queue."""
+
+    @extend_schema(responses={200: HEALTH, 503: HEALTH})
+    def get(self, request: Request) -> Response:
+        found = states("database", "redis", "queue")
+        is_well = all(found.values())
+        body = {
+            "status": word(is_well),
+            "timestamp": iso(datetime.now(UTC)),
+            "services": {name: word(well) for name, well in found.items()},
+            "version": settings.VERSION,
+            "environment": settings.ENVIRONMENT,
+            "uptime": uptime(),
+        }
+        # Such as a sandbox that is switched off: loud here, in the log and in the admin.
+        body |= upcalls.call("health_warnings", default={})
+        return Response(body, status=200 if is_well else 503)
 
 
-@require_safe
-def live(request: HttpRequest) -> JsonResponse:
-    return JsonResponse({"status": "alive", "timestamp": iso(datetime.now(UTC))})
+class Ready(Open):
+    """Whether requests can be served."""
+
+    @extend_schema(responses={200: READY, 503: READY})
+    def get(self, request: Request) -> Response:
+        found = states("database", "redis", "storage")
+        is_ready = all(found.values())
+        services = {name: "connected" if well else "disconnected" for name, well in found.items()}
+        body = {"status": "ready" if is_ready else "not_ready", "services": services}
+        return Response(body, status=200 if is_ready else 503)
+
+
+class Basic(Open):
+    """For a load balancer: is the process able to serve what it is asked?"""
+
+    @extend_schema(responses={200: BASIC, 503: BASIC})
+    def get(self, request: Request) -> Response:
+        is_well = all(states("database").values())
+        body = {
+            "status": word(is_well),
+            "timestamp": iso(datetime.now(UTC)),
+            "version": settings.VERSION,
+        }
+        return Response(body, status=200 if is_well else 503)
+
+
+class Live(Open):
+    """That the process answers at all."""
+
+    @extend_schema(responses=words("Live", "status", "timestamp"))
+    def get(self, request: Request) -> Response:
+        return Response({"status": "alive", "timestamp": iso(datetime.now(UTC))})
+
+
+def word(is_well: bool) -> str:  # noqa: FBT001 # one argument, which the name explains
+    return "healthy" if is_well else "unhealthy"
+
+
+def uptime() -> int:
+    """Return for how many seconds this process has run."""
+    return int(time.monotonic() - STARTED)

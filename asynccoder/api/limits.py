@@ -6,22 +6,26 @@ Without the cache only authentication is limited (by this process alone); the re
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import logging
 import re
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import redis
 from django.conf import settings
+from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest
 from django_ratelimit.core import get_usage
+from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
 from asynccoder.api.dialects import Dialect, dialect_of
+from asynccoder.lib import bus, upcalls
 from asynccoder.lib.errors import LimitReached
 
 if TYPE_CHECKING:
@@ -38,6 +42,9 @@ AUTHENTICATION_PATHS = frozenset(
 TASK_PATHS = frozenset({"/api/tasks", "/api/v1/tasks", "/api/v1/execute", "/api/v1/execute/stream"})
 WORK_PATHS = {"/api/build": "build", "/api/analysis": "analysis"}
 RATE = re.compile(r"[1-9][0-9]*/([1-9][0-9]*)?[smhd]")
+DEFAULT_PLAN = "free"
+PLANLESS_RATE = "100/1h"
+"""For accounts whose plan has no row: what the contract gives the free plan."""
 UNLIMITED_PREFIXES = ("/api/health", "/api/v1/health")
 
 
@@ -64,13 +71,46 @@ class Limits(BaseThrottle):
     """Counts the request against every limit of its route; the first refusal ends it."""
 
     def allow_request(self, request: Request, view: APIView) -> bool:
-        limits = _limits_of(request)
-        for position, limit in enumerate(limits):
-            usage = count(request._request, limit)
-            if usage is not None and (position == 0 or usage.is_refused):
-                request._request.rate_usage = usage  # type: ignore[attr-defined] # ours, for the headers
-            _refuse(usage)
+        if not settings.RATELIMIT_ENABLE:
+            return True
+        _count_all(request, _limits_of(request))
         return True
+
+
+def count_refused(request: Request, view: APIView) -> None:
+    """Count a request that was refused before it was counted: raise LimitReached if it is too many.
+
+    DRF looks at credentials and roles before it counts; without this, bad credentials would be free.
+    They have counters of their own: expired tokens must not use up the room to refresh them.
+    """
+    is_counted = hasattr(request._request, "rate_usage")
+    if is_counted or not settings.RATELIMIT_ENABLE or Limits not in view.throttle_classes:
+        return
+    if not hasattr(request, "_user"):
+        # The credential was refused: nobody is behind it.
+        request.user = AnonymousUser()
+    try:
+        limits = [_refused(request, limit) for limit in _limits_of(request)]
+    except APIException:
+        # Its body cannot be read, so it names no account.
+        limits = _authentication(request._request, "")
+    _count_all(request, limits)
+
+
+def _refused(request: Request, limit: Limit) -> Limit:
+    if request.user.is_authenticated or limit.scope.startswith("authentication"):
+        return limit
+    return replace(limit, scope=f"{limit.scope}_refused")
+
+
+def _count_all(request: Request, limits: list[Limit]) -> None:
+    """Count against each limit, and note whose numbers the headers show."""
+    request._request.rate_usage = None  # type: ignore[attr-defined] # ours, for the headers
+    for position, limit in enumerate(limits):
+        usage = count(request._request, limit)
+        if usage is not None and (position == 0 or usage.is_refused):
+            request._request.rate_usage = usage  # type: ignore[attr-defined] # ours, for the headers
+        _refuse(usage)
 
 
 def limit_authentication(request: HttpRequest, account: str) -> None:
@@ -103,9 +143,14 @@ def client_address(request: HttpRequest) -> str:
     With NUM_PROXIES proxies of ours in front, the address is the one that the outermost of them
     wrote; what a client puts before it is not believed.
     """
-    address = str(request.META.get("REMOTE_ADDR") or "")
+    remote = str(request.META.get("REMOTE_ADDR") or "")
+    return trusted_address(remote, request.META.get("HTTP_X_FORWARDED_FOR", ""))
+
+
+def trusted_address(address: str, forwarded: str) -> str:
+    """Return the client's address from the peer's and the header X-Forwarded-For."""
     if settings.NUM_PROXIES:
-        hops = [hop.strip() for hop in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")]
+        hops = [hop.strip() for hop in forwarded.split(",")]
         if len(hops) >= settings.NUM_PROXIES:
             address = hops[-settings.NUM_PROXIES]
     try:
@@ -121,6 +166,8 @@ def client_address(request: HttpRequest) -> str:
 
 def count(request: HttpRequest, limit: Limit) -> Usage | None:
     """Count the request; return None where limits are off or cannot be counted."""
+    if bus.is_hanging():
+        return _count_here(limit)
     try:
         found = get_usage(
             request,
@@ -131,8 +178,14 @@ def count(request: HttpRequest, limit: Limit) -> Usage | None:
         )
     except (redis.RedisError, OSError) as error:
         logger.warning("rate limits are not counted: %s", type(error).__name__)
-        return _local.count(limit) if limit.scope.startswith("authentication") else None
+        bus.note_failure(error)
+        return _count_here(limit)
     return None if found is None else _usage(found["count"], found["limit"], found["time_left"])
+
+
+def _count_here(limit: Limit) -> Usage | None:
+    """Count a try to sign in by this process alone, and nothing else."""
+    return _local.count(limit) if limit.scope.startswith("authentication") else None
 
 
 class LocalCounters:
@@ -193,9 +246,7 @@ def _general(request: Request, path: str) -> Limit:
     if path.startswith(tuple(WORK_PATHS)):
         return Limit("work", rates["work"], who)
     if path.startswith("/api/v1"):
-        plans: dict[str, str] = rates["plans"]
-        plan = getattr(request.user, "plan", "free")
-        return Limit("plan", plans.get(plan, plans["free"]), who)
+        return Limit("plan", _plan_rate(request), who)
     if request.user.is_authenticated:
         return Limit("general", rates["general"], who)
     return Limit("anonymous", rates["anonymous"], who)
@@ -204,11 +255,34 @@ def _general(request: Request, path: str) -> Limit:
 def _creation(request: Request, path: str) -> list[Limit]:
     rates: dict[str, str] = settings.RATE_LIMITS
     if path in TASK_PATHS:
-        return [Limit("task_create", rates["task_create"], _who(request))]
+        return [Limit("task_create", _task_rate(request), _who(request))]
     if path in WORK_PATHS:
         scope = f"{WORK_PATHS[path]}_create"
         return [Limit(scope, rates[scope], _who(request))]
     return []
+
+
+def _plan_rate(request: Request) -> str:
+    """Return the operator's rate of the account's plan, or else what the plan's row allows."""
+    plan = getattr(request.user, "plan", DEFAULT_PLAN)
+    given: str = settings.RATE_LIMITS["plans"].get(plan, "")
+    if given:
+        return given
+    allowed = upcalls.call("plan_limits", plan)
+    return f"{allowed.requests_per_hour}/1h" if allowed else PLANLESS_RATE
+
+
+def _task_rate(request: Request) -> str:
+    """Return the rate of new tasks; a plan may raise it, never lower it."""
+    rate: str = settings.RATE_LIMITS["task_create"]
+    allowed = upcalls.call("plan_limits", getattr(request.user, "plan", DEFAULT_PLAN))
+    rates = [rate, f"{allowed.tasks_per_hour}/1h"] if allowed else [rate]
+    return max(rates, key=_per_second)
+
+
+def _per_second(rate: str) -> float:
+    allowed, seconds = _parsed(rate)
+    return allowed / seconds
 
 
 def _who(request: Request) -> str:
@@ -218,8 +292,14 @@ def _who(request: Request) -> str:
 
 
 def _account(request: Request) -> str:
-    """Return the account that the body names, as a key for counting."""
+    """Return the account that the body names, as a key for counting.
+
+    A foreign token names one only after it was verified; until then each counts for itself.
+    """
     data: Any = request.data
+    token = str(data.get("clerk_token") or "")
+    if token:
+        return f"token {hashlib.sha256(token.encode()).hexdigest()}"
     return str(data.get("email") or data.get("username") or "")
 
 

@@ -27,6 +27,8 @@ class Pages(BasePagination):
     A limit over 100 is cut to 100; a number that is none, or below its least, is refused.
     """
 
+    view: APIView | None = None
+
     def paginate_queryset(  # type: ignore[override] # our lists are always querysets
         self, queryset: QuerySet[Any], request: Request, view: APIView | None = None
     ) -> list[Any]:
@@ -44,6 +46,26 @@ class Pages(BasePagination):
 
     def get_paginated_response(self, data: Any) -> Response:
         return Response(Page(self.plural, list(data), self.total, self.limit, self.offset))
+
+    def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """Return the plain page; ``x-page`` tells the document's hook what to put in an envelope."""
+        plural = getattr(self.view, "plural", "results")
+        number = {"type": "integer"}
+        properties = {"total": number, "limit": number, "offset": number, plural: schema}
+        page = {"type": "object", "properties": properties, "required": list(properties)}
+        return page | {"x-page": plural}
+
+    def get_schema_operation_parameters(self, view: APIView) -> list[dict[str, Any]]:
+        default = getattr(view, "default_limit", 20)
+        return [
+            _parameter("limit", f"How many, at most {MAX_LIMIT}.", minimum=1, default=default),
+            _parameter("offset", "How many to leave out.", minimum=0, default=0),
+        ]
+
+
+def _parameter(name: str, description: str, **schema: int) -> dict[str, Any]:
+    number = {"type": "integer", **schema}
+    return {"name": name, "in": "query", "description": description, "schema": number}
 
 
 def _number(request: Request, name: str, *, default: int, least: int) -> int:

@@ -59,7 +59,8 @@ class Launcher:
         self.log_dir = options.var_dir / "log"
         self.children: list[Child] = []
         self.is_following = is_following
-        self.is_stopping = False
+        self.stops = 0
+        """How often the launcher was told to stop."""
         self._read_to: dict[Path, int] = {}
         self._step: subprocess.Popen[bytes] | None = None
 
@@ -85,11 +86,7 @@ class Launcher:
             say(f"Stopped. The data is kept in {self.options.var_dir}.")
 
     def _stop(self, number: int, frame: object) -> None:
-        if self.is_stopping:
-            # Asked twice: do not wait for anybody.
-            for child in self.children:
-                child.end_seconds = 0
-        self.is_stopping = True
+        self.stops += 1
 
     def _start_redis(self) -> None:
         if self.options.redis_url:
@@ -119,7 +116,12 @@ class Launcher:
             "--port", str(self.options.port), "asynccoder.asgi:application",
         ])  # fmt: skip
         if not self.no_tasks:
-            self._add("worker", manage("worker"), end_seconds=20)
+            seconds = self.options.stop_seconds
+            self._add("worker", manage("worker"), end_seconds=seconds + 5)
+            self.children[-1].slow_end = (
+                f"The worker's tasks come to the end of their step, in {seconds:g} s at most. "
+                "Ctrl-C again ends them now; they go on at the next start."
+            )
         self.wait(
             lambda: probe(self.options) is not None,
             seconds=READY_SECONDS,
@@ -160,7 +162,7 @@ class Launcher:
         end = time.monotonic() + seconds
         while not condition():
             self._tend(is_starting=bool(what))
-            if self.is_stopping:
+            if self.stops:
                 raise Stopped
             if time.monotonic() > end:
                 raise preflight.NotReady(f"{what} within {seconds:.0f} s (see {self.log_dir}).")
@@ -202,7 +204,7 @@ class Launcher:
     def _end_all(self) -> None:
         # The worker first: it gives its leases back, for which it needs the others.
         for child in reversed(self.children):
-            child.end()
+            child.end(asked=lambda: self.stops, say=say)
         children.end_orphans()
 
 

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +24,8 @@ PR_SET_CHILD_SUBREAPER = 36
 RESTART_SECONDS_MAX = 30.0
 STEADY_SECONDS = 60
 """A child that ran this long starts again at once when it dies."""
+PATIENCE_SECONDS = 1.0
+HURRY_SECONDS = 5.0
 LOG_BYTES_MAX = 10 * 1024**2
 
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -71,11 +74,21 @@ def end(process: subprocess.Popen[bytes], *, seconds: float) -> int:
     The group is killed before the process is reaped: afterwards the number may be another's.
     """
     if process.returncode is None:
-        if not has_ended(process):
-            process.terminate()
+        ask_to_end(process)
         limit = time.monotonic() + seconds
         while not has_ended(process) and time.monotonic() < limit:
             time.sleep(0.02)
+    return kill(process)
+
+
+def ask_to_end(process: subprocess.Popen[bytes]) -> None:
+    if not has_ended(process):
+        process.terminate()
+
+
+def kill(process: subprocess.Popen[bytes]) -> int:
+    """Kill what is left of the process's group and return its status."""
+    if process.returncode is None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
     return process.wait()
@@ -121,6 +134,8 @@ class Child:
     log: Path
     environment: dict[str, str]
     end_seconds: float = 10
+    slow_end: str = ""
+    """What to tell a person who waits for its end."""
     failures: int = 0
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     _started_at: float = 0
@@ -158,10 +173,29 @@ class Child:
             shutil.copyfile(self.log, self.log.with_suffix(".log.1"))
             os.truncate(self.log, 0)
 
-    def end(self) -> None:
-        if self.process is not None:
-            end(self.process, seconds=self.end_seconds)
-            self.process = None
+    def end(
+        self,
+        *,
+        asked: Callable[[], int] = lambda: 1,
+        say: Callable[[str], None] = lambda words: None,
+    ) -> None:
+        """End the process; each time that ``asked`` has grown meanwhile, ask it again and hurry."""
+        if self.process is None:
+            return
+        times = min(asked(), 1)
+        began, limit, words = time.monotonic(), self.end_seconds, self.slow_end
+        ask_to_end(self.process)
+        while not has_ended(self.process) and time.monotonic() - began < limit:
+            if words and time.monotonic() - began > PATIENCE_SECONDS:
+                say(words)
+                words = ""
+            if asked() > times:
+                times, words = asked(), ""
+                limit = min(limit, time.monotonic() - began + HURRY_SECONDS)
+                ask_to_end(self.process)
+            time.sleep(0.02)
+        kill(self.process)
+        self.process = None
 
     def last_lines(self, lines: int = 15) -> list[str]:
         with self.log.open("rb") as file:

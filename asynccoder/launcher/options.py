@@ -21,6 +21,7 @@ class Options:
     public_url: str
     redis_url: str
     is_production: bool
+    stop_seconds: float
 
     def child_environment(self) -> dict[str, str]:
         """Return the environment of every process that the launcher starts."""
@@ -39,4 +40,5 @@ def read() -> Options:
         public_url=env.str("PUBLIC_URL", default=f"http://localhost:{port}").rstrip("/"),
         redis_url=env.str("REDIS_URL", default=""),
         is_production=env.str("ENVIRONMENT", default="development") == "production",
+        stop_seconds=env.float("STOP_SECONDS", default=25),
     )

@@ -16,6 +16,10 @@ logger = logging.getLogger(__name__)
 
 WARN_SECONDS = 60.0
 _warned_at = -WARN_SECONDS
+QUIET_SECONDS = 5.0
+"""How long nothing is rung after a failure: a server that hangs would cost two seconds an event."""
+_quiet_until = 0.0
+_hangs_until = 0.0
 
 
 @lru_cache(maxsize=4)
@@ -32,15 +36,34 @@ def channel() -> str:
     return f"{settings.REDIS_PREFIX}:live"
 
 
+def is_hanging() -> bool:
+    """Tell whether Redis has just let somebody of this process wait for nothing.
+
+    Whoever can do without it does not ask it then: each would wait two seconds more.
+    """
+    return time.monotonic() < _hangs_until
+
+
+def note_failure(error: Exception) -> None:
+    """Remember that Redis has failed, and whether it hangs: a refusal holds nobody."""
+    global _quiet_until, _hangs_until
+    _quiet_until = time.monotonic() + QUIET_SECONDS
+    if isinstance(error, redis.TimeoutError):
+        _hangs_until = _quiet_until
+
+
 def ring(topic: str, sequence: int) -> None:
     """Tell every web process that ``topic`` (``task:<id>`` or ``user:<id>``) reached a sequence.
 
     Call it in ``transaction.on_commit``. Redis being away is logged, never raised: the reader's
     own polling finds the row.
     """
+    if time.monotonic() < _quiet_until:
+        return
     try:
         client().publish(channel(), f"{topic} {sequence}")
     except redis.RedisError as error:
+        note_failure(error)
         _warn(error)
 
 

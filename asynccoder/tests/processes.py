@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -11,8 +12,9 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -27,11 +29,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def wait_for(condition: Callable[[], object], *, seconds: float = 20, what: str = "") -> None:
-    """Return as soon as the condition holds; fail the test when it does not in time."""
+    """Return as soon as the condition holds; raise AssertionError when it does not in time."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
-            pytest.fail(f"not within {seconds} s: {what or condition}")
+            raise AssertionError(f"not within {seconds} s: {what or condition}")
         time.sleep(0.02)
 
 
@@ -89,6 +91,8 @@ class Process:
 
     popen: subprocess.Popen[bytes]
     log: Path
+    _below: list[int] = field(default_factory=list)
+    """Handles of what ran below it when it was killed; their groups are others."""
 
     @property
     def pid(self) -> int:
@@ -103,19 +107,65 @@ class Process:
 
     def kill(self) -> None:
         """Kill -9 the process alone, as the kernel does when memory is short."""
-        self.popen.kill()
-        # Not reaped yet: its number stays taken until its group is killed, too.
-        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        self._hold_below()
+        if self.popen.returncode is None:
+            # Popen.kill would reap one that has just ended. Not reaped, it keeps its number until
+            # its group is killed, too.
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
 
     def end(self) -> None:
-        """Kill the whole process group."""
+        """Kill the process, its group and all that ran below it, and wait for their end.
+
+        Whoever comes next may flush the database.
+        """
         if self.popen.returncode is None:
+            self._hold_below()
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
         self.popen.wait(10)
+        while self._below:
+            handle = self._below.pop()
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+            select.select([handle], [], [], 10)
+            os.close(handle)
+
+    def _hold_below(self) -> None:
+        for pid in descendants(self.pid):
+            with contextlib.suppress(OSError):
+                self._below.append(os.pidfd_open(pid))
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the ids of all processes below a process, parents before their children."""
+    children: dict[int, list[int]] = defaultdict(list)
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parent = int(entry.read_text().rsplit(")", 1)[1].split()[1])
+            children[parent].append(int(entry.parent.name))
+    found = [*children[pid]]
+    for one in found:
+        found += children[one]
+    return found
 
 
 StartProcess = Callable[..., Process]
+
+
+def launch(command: list[str], environment: dict[str, str], log: Path) -> Process:
+    """Start a process group of its own in the project's folder, with its output in a file."""
+    with log.open("wb") as output:
+        popen = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    return Process(popen, log)
 
 
 def process_environment() -> dict[str, str]:
@@ -144,17 +194,8 @@ def start_process(transactional_db: None, tmp_path: Path) -> Iterator[StartProce
 
     def start(*arguments: str, **environment: str) -> Process:
         log = tmp_path / f"process-{len(started)}.log"
-        with log.open("wb") as output:
-            popen = subprocess.Popen(
-                [sys.executable, *arguments],
-                cwd=ROOT,
-                env=process_environment() | environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        started.append(Process(popen, log))
+        command = [sys.executable, *arguments]
+        started.append(launch(command, process_environment() | environment, log))
         return started[-1]
 
     yield start

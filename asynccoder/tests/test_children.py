@@ -88,6 +88,48 @@ def test_a_child_that_ignores_the_request_is_killed(tmp_path: Path) -> None:
     assert process.returncode == -signal.SIGKILL
 
 
+def test_a_person_is_told_what_is_waited_for_and_may_hurry_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(children, "PATIENCE_SECONDS", 0.1)
+    program = """
+import signal, sys, time
+asked = []
+signal.signal(15, lambda *_: sys.exit(7) if asked else asked.append(1))
+print("up", flush=True)
+while True:
+    time.sleep(0.05)
+"""
+    child = make_child(tmp_path, program)
+    child.end_seconds, child.slow_end = 600, "It takes its time."
+    child.start()
+    wait_for(lambda: child.last_lines() == ["up"])
+    process = child.process
+    asked, said = [1], []
+
+    def say(words: str) -> None:
+        said.append(words)
+        asked.append(2)
+
+    child.end(asked=lambda: asked[-1], say=say)
+    assert process is not None
+    assert (process.returncode, said) == (7, ["It takes its time."])
+
+
+def test_one_that_does_not_hurry_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(children, "HURRY_SECONDS", 0.2)
+    program = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+    child = make_child(tmp_path, program)
+    child.end_seconds = 600
+    child.start()
+    wait_for(lambda: child.last_lines() == ["up"])
+    process = child.process
+    # Asked twice before its turn has come.
+    child.end(asked=lambda: 2)
+    assert process is not None
+    assert process.returncode == -signal.SIGKILL
+
+
 def test_a_log_that_grew_too_long_is_cut_and_kept_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ from asynccoder.lib.errors import RunFailed
 
 ROOT = Path(__file__).resolve().parents[2]
 APPS = ["accounts", "aimodels", "asynccoder", "billing", "repositories", "tasks"]
+PACKAGES = [*APPS, "benchmarks", "campaigns"]
 VAGUE = {"utils", "helpers", "common", "misc", "services", "managers", "signals"}
 MODULE_LINES, TEST_LINES, FUNCTION_LINES, TEMPLATE_LINES = 400, 600, 60, 150
 
@@ -24,7 +25,7 @@ def relative(path: Path) -> str:
 
 
 def python_files(*, tests: bool = True) -> list[Path]:
-    found = [path for app in APPS for path in (ROOT / app).rglob("*.py")]
+    found = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
     return sorted(
         path
         for path in found
@@ -36,10 +37,14 @@ def text_files() -> Iterator[Path]:
     """Yield every text file of ours, in the root, the apps and the folders beside them."""
     kinds = {".py", ".md", ".toml", ".txt", ".yaml", ".yml", ".html", ".js", ".css", ".json", ""}
     top = [path for path in ROOT.iterdir() if path.is_file() and path.suffix in kinds]
-    folders = [*APPS, "docs", "templates", "benchmarks", ".ci"]
+    folders = [*PACKAGES, "docs", "templates", ".ci"]
     deep = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()]
     for path in (*top, *deep):
-        if path.suffix in kinds and path.name != ".env" and "__pycache__" not in path.parts:
+        if (
+            path.suffix in kinds
+            and path.name not in (".env", ".git")
+            and "__pycache__" not in path.parts
+        ):
             yield path
 
 
@@ -57,6 +62,16 @@ def test_no_function_is_long(path: Path) -> None:
     functions = [node for node in ast.walk(tree) if isinstance(node, kinds)]
     long = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in functions}
     assert {name: lines for name, lines in long.items() if lines > FUNCTION_LINES} == {}
+
+
+TIMED = re.compile(r"assert .*(?:monotonic|perf_counter|time\.time)\(\) *[-<>]")
+
+
+def test_no_test_looks_at_the_clock() -> None:
+    """A busy machine is slow: a condition, an order or processor time says what is meant."""
+    tests = [path for path in python_files() if "tests" in path.parts]
+    assert [relative(path) for path in tests if TIMED.search(path.read_text())] == []
+    assert TIMED.search(" ".join(("assert", "time.monotonic()", "- began < 5")))
 
 
 def test_no_template_is_long() -> None:
@@ -99,7 +114,12 @@ def named_in_example() -> list[str]:
 
 
 def test_env_example_names_every_variable_that_is_read_and_no_other() -> None:
-    sources = "\n".join(path.read_text() for path in python_files(tests=False))
+    sources = "\n".join(
+        # What benchmarks and campaigns tell the processes that they start is no setting.
+        path.read_text()
+        for path in python_files(tests=False)
+        if path.relative_to(ROOT).parts[0] in APPS
+    )
     read = {first or second for first, second in re.findall(READS, sources)} - NOT_THE_OPERATORS
     outside = {"TEST_DATABASE_URL", "TEST_REDIS_URL", "POSTGRES_PASSWORD"}
     assert read - set(named_in_example()) == set()
@@ -114,7 +134,12 @@ def test_env_example_names_each_variable_once_below_a_line_of_explanation() -> N
 
 
 def test_the_defaults_in_env_example_are_those_of_the_settings() -> None:
-    sources = "\n".join(path.read_text() for path in python_files(tests=False))
+    sources = "\n".join(
+        # What benchmarks and campaigns tell the processes that they start is no setting.
+        path.read_text()
+        for path in python_files(tests=False)
+        if path.relative_to(ROOT).parts[0] in APPS
+    )
     shown = dict(re.findall(r"^([A-Z][A-Z0-9_]+)=(.*)$", (ROOT / ".env.example").read_text(), re.M))
     read = r'env\.\w+\(\s*"{}",\s*default=("?)([^\[\]"]+?)\1,?\s*\)'
     wrong = {}

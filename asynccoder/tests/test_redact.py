@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import base64
 import json
-import time
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -11,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asynccoder.lib import fields, redact
+from asynccoder.tests import cpu
 
 CANARY = "c4n@ry/with+odd=signs&ü"
 ENCODED = {
@@ -142,7 +142,11 @@ def test_any_text_survives(value: str) -> None:
 
 
 def test_a_long_text_takes_no_long_time() -> None:
-    began = time.monotonic()
-    for hostile in ("://" + "a" * 200_000, "eyJ" * 70_000, "-----BEGIN " * 20_000, "a:" * 100_000):
-        redact.text(hostile)
-    assert time.monotonic() - began < 5
+    with cpu.at_most(5):
+        for hostile in (
+            "://" + "a" * 200_000,
+            "eyJ" * 70_000,
+            "-----BEGIN " * 20_000,
+            "a:" * 100_000,
+        ):
+            redact.text(hostile)
