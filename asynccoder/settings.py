@@ -9,7 +9,7 @@ import django_stubs_ext
 import environ
 
 from asynccoder import redis_server
-from asynccoder.lib import cors, logs, openapi, secret_files, storage
+from asynccoder.lib import cors, logs, openapi, rest, secret_files, storage
 
 # Lets classes of Django carry type parameters at run time, as they do for the type checker.
 django_stubs_ext.monkeypatch()
@@ -216,33 +216,7 @@ WHITENOISE_USE_FINDERS = True
 MEDIA_ROOT = VAR_DIR / "files"
 
 # --- REST ---------------------------------------------------------------------------------------
-REST_FRAMEWORK: dict[str, Any] = {
-    "DEFAULT_RENDERER_CLASSES": ["asynccoder.api.dialects.DialectRenderer"],
-    "DEFAULT_PARSER_CLASSES": [
-        "asynccoder.api.dialects.JSONBody",
-        "asynccoder.api.dialects.FormBody",
-    ],
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "asynccoder.api.dialects.AlwaysJSON",
-    "DEFAULT_AUTHENTICATION_CLASSES": [
-        "accounts.authentication.BearerToken",
-        "accounts.authentication.AccessKeyHeader",
-        "accounts.authentication.SessionCookie",
-    ],
-    "DEFAULT_PERMISSION_CLASSES": [
-        "rest_framework.permissions.IsAuthenticated",
-        "asynccoder.api.permissions.CanWork",
-        "asynccoder.api.permissions.InScope",
-    ],
-    "DEFAULT_THROTTLE_CLASSES": ["asynccoder.api.limits.Limits"],
-    "DEFAULT_PAGINATION_CLASS": "asynccoder.api.pagination.Pages",
-    "DEFAULT_SCHEMA_CLASS": "asynccoder.api.schema.Operation",
-    "EXCEPTION_HANDLER": "asynccoder.api.errors.handle",
-    # No answers to OPTIONS: they would describe the views' insides.
-    "DEFAULT_METADATA_CLASS": None,
-    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
-    "TEST_REQUEST_DEFAULT_FORMAT": "json",
-    "TEST_REQUEST_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-}
+REST_FRAMEWORK = rest.SETTINGS
 SPECTACULAR_SETTINGS = openapi.SETTINGS | {"VERSION": VERSION}
 REQUEST_MAX_BYTES = env.int("REQUEST_MAX_BYTES", default=10 * 1024**2)
 DATA_UPLOAD_MAX_MEMORY_SIZE = REQUEST_MAX_BYTES
