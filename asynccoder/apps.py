@@ -19,7 +19,7 @@ class AsyncCoderConfig(AppConfig):
         from asynccoder.lib import redact, reporting
 
         for secret in _secrets():
-            redact.register(secret)
+            redact.keep(secret)
         if settings.SENTRY_DSN:
             reporting.start(
                 settings.SENTRY_DSN, environment=settings.ENVIRONMENT, release=settings.VERSION

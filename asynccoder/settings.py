@@ -143,6 +143,8 @@ SOCKETS_PER_USER = env.int("SOCKETS_PER_USER", default=20)
 SOCKETS_UNKNOWN = env.int("SOCKETS_UNKNOWN", default=500)
 # The same for streams of events and requests that wait for a result.
 STREAMS_PER_USER = env.int("STREAMS_PER_USER", default=20)
+# Requests of one process that may wait for a result (?wait=), each in a thread.
+WAITS_PER_PROCESS = env.int("WAITS_PER_PROCESS", default=16)
 STREAM_BEAT_SECONDS = env.float("STREAM_BEAT_SECONDS", default=15)
 STALL_SECONDS = env.float("STALL_SECONDS", default=30)
 

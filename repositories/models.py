@@ -76,7 +76,9 @@ class Repository(models.Model):
     web_url = models.URLField(max_length=500, blank=True)
     github_id = models.BigIntegerField(null=True, blank=True)
     has_github_access = models.BooleanField(
-        default=False, help_text="Whether GitHub showed it to the owner's account last time."
+        default=False,
+        db_default=False,
+        help_text="Whether GitHub showed it to the owner's account last time.",
     )
     is_private = models.BooleanField(default=False)
     is_active = models.BooleanField(default=True)
@@ -84,7 +86,11 @@ class Repository(models.Model):
     language = models.CharField(max_length=50, blank=True)
     sealed_credential = models.TextField(blank=True, editable=False)
     hosted_bundle = models.CharField(
-        max_length=200, blank=True, editable=False, help_text="Hosted: where its commits are kept."
+        max_length=200,
+        blank=True,
+        db_default="",
+        editable=False,
+        help_text="Hosted: where its commits are kept.",
     )
     setup_command = models.CharField(max_length=1000, blank=True)
     check_commands: models.JSONField[list[str], list[str]] = models.JSONField(

@@ -13,12 +13,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from asgiref.sync import async_to_sync
 from channels.db import database_sync_to_async
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
 from accounts.models import User
 from accounts.sockets import credential_of, user_of
+from asynccoder.lib.connections import let_go
 from asynccoder.lib.errors import LimitReached, TryAgain
 from tasks import live, messages
 from tasks.following import NORMAL, Closed, Gone, Places, follow
@@ -37,6 +39,8 @@ LIMITED = "You follow too many tasks at once."
 
 places = Places()
 """The streams of this process, and the requests that wait for a result."""
+waits = Places()
+"""The requests of everybody that wait: each holds a thread meanwhile."""
 
 
 @dataclass(slots=True)
@@ -165,12 +169,28 @@ def _may_listen(scope: Scope, user_id: uuid.UUID | None, task_id: uuid.UUID) -> 
     return bool(Task.objects.visible_to(user).filter(pk=task_id).exists())
 
 
-async def until_ended(task: Task, seconds: float) -> None:
-    """Return once the task has ended, or when the time is over."""
+def wait_until_ended(task: Task, seconds: float) -> None:
+    """Return once the task has ended, when the time is over, or at once where too many wait.
+
+    The connection to the database is given back meanwhile.
+    """
+    try:
+        with (
+            waits.taken(None, settings.WAITS_PER_PROCESS),
+            places.taken(task.owner_id, settings.STREAMS_PER_USER),
+        ):
+            async_to_sync(_until_ended)(task, seconds)
+    except Closed:
+        return
+
+
+async def _until_ended(task: Task, seconds: float) -> None:
     hub = live.hub(messages.Database())
     topic = messages.task_topic(task.pk)
     try:
         async with asyncio.timeout(seconds), hub.listen(topic, task.event_sequence) as listener:
+            # To listen has asked the database, in the thread that waits.
+            await database_sync_to_async(let_go)()
             async for event in hub.events(listener):
                 if event.is_last:
                     return

@@ -15,7 +15,7 @@ from accounts.api.serializers import GithubCodeSerializer
 from accounts.api.shapes import GITHUB_CONNECTED, GITHUB_CONNECTION
 from accounts.models import GithubAccount, User
 from asynccoder.api.dialects import Foreign
-from asynccoder.api.permissions import CanWork, InScope
+from asynccoder.api.permissions import CanWork, NotByAccessKey
 
 
 class WorkersOnly(CanWork):
@@ -28,7 +28,7 @@ class WorkersOnly(CanWork):
 class Connect(APIView):
     """Exchange the code that GitHub gave the client."""
 
-    permission_classes = (IsAuthenticated, WorkersOnly, InScope)
+    permission_classes = (IsAuthenticated, WorkersOnly, NotByAccessKey)
 
     @extend_schema(request=GithubCodeSerializer, responses=GITHUB_CONNECTED)
     def post(self, request: Request) -> Response:

@@ -11,7 +11,7 @@ from django.shortcuts import get_object_or_404
 from django.utils import timezone
 from drf_spectacular.utils import PolymorphicProxySerializer, extend_schema
 from rest_framework import mixins
-from rest_framework.permissions import AllowAny, BasePermission, IsAuthenticated
+from rest_framework.permissions import AllowAny, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -32,7 +32,7 @@ from accounts.errors import BadCredentials, NoSession
 from accounts.models import AccessKey, TokenFamily, User
 from accounts.registration import register
 from asynccoder.api.limits import client_address
-from asynccoder.api.permissions import InScope
+from asynccoder.api.permissions import InScope, NotByAccessKey
 from asynccoder.api.shapes import MESSAGE
 
 
@@ -131,15 +131,6 @@ class Profile(APIView):
         serializer.is_valid(raise_exception=True)
         user = profile.edit(cast("User", request.user), **serializer.validated_data)
         return Response(UserSerializer(user).data)
-
-
-class NotByAccessKey(BasePermission):
-    """A key that leaked must not make others or end those that could replace it."""
-
-    message = "Access keys are managed with a token or a session, not with a key."
-
-    def has_permission(self, request: Request, view: APIView) -> bool:
-        return not isinstance(request.auth, AccessKey)
 
 
 class AccessKeys(mixins.ListModelMixin, GenericViewSet[AccessKey]):

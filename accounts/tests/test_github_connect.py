@@ -250,10 +250,15 @@ def test_a_viewer_and_nobody_connect_nothing(
     assert github.seen == []
 
 
-def test_a_key_with_scopes_does_not_connect(
-    alice_api: APIClient, api: APIClient, github: FakeGithub
+@pytest.mark.parametrize("scopes", [[], ["task:read"]])
+def test_no_access_key_connects_looks_or_disconnects(
+    alice_api: APIClient, api: APIClient, github: FakeGithub, scopes: list[str]
 ) -> None:
-    key = alice_api.post(KEYS, {"name": "ci", "scopes": ["task:read"]}).json()["key"]
+    assert alice_api.post(CONNECT, {"code": github.add_user(TOKEN)}).status_code == 200
+    key = alice_api.post(KEYS, {"name": "ci", "scopes": scopes}).json()["key"]
     assert AccessKey.objects.count() == 1
     api.credentials(HTTP_X_API_KEY=key)
-    assert api.post(CONNECT, {"code": github.add_user(TOKEN)}).status_code == 403
+    for path in PATHS:
+        assert api.post(path, {"code": github.add_user(TOKEN)}).status_code == 403
+    assert (api.get(PLAIN).status_code, api.delete(PLAIN).status_code) == (403, 403)
+    assert GithubAccount.objects.count() == 1

@@ -9,7 +9,6 @@ from django.shortcuts import get_object_or_404
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework.mixins import ListModelMixin
-from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
@@ -37,6 +36,7 @@ from aimodels.models import (
     ProviderKeyQuerySet,
 )
 from aimodels.prices import MICROCREDITS
+from asynccoder.api.permissions import NotByAccessKey
 from asynccoder.lib.errors import NotFound
 
 USAGE_DAYS = 30
@@ -133,15 +133,6 @@ def _usage(model: AIModel, user: User) -> dict[str, Any]:
         "credits_used": charged / MICROCREDITS,
         "average_duration_ms": round(duration / sums["calls"]) if sums["calls"] else None,
     }
-
-
-class NotByAccessKey(BasePermission):
-    """A platform key that leaked must not replace the keys that pay the providers."""
-
-    message = "Provider keys are managed with a token or a session, not with an access key."
-
-    def has_permission(self, request: Request, view: Any) -> bool:
-        return "X-API-Key" not in request.headers
 
 
 class KeyProviderViewSet(ListModelMixin, GenericViewSet[KeyProvider]):

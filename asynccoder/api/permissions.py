@@ -32,11 +32,22 @@ class InScope(BasePermission):
     message = "The access key has no scope for this."
 
     def has_permission(self, request: Request, view: APIView) -> bool:
-        scopes = getattr(request.auth, "scopes", None)
-        if not scopes:
-            return True
-        resource = getattr(view, "resource", "")
-        return bool(resource) and f"{resource}:{_verb(request, view)}" in scopes
+        return has_scope(request, f"{getattr(view, 'resource', '')}:{_verb(request, view)}")
+
+
+class NotByAccessKey(BasePermission):
+    """What outlives a key, or replaces it, is not opened by one: a key that leaked must not stay."""
+
+    message = "This needs a token or a session, not an access key."
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        return not hasattr(request.auth, "scopes")
+
+
+def has_scope(request: Request, scope: str) -> bool:
+    """Tell whether the credential has a scope; only an access key with scopes can lack one."""
+    scopes = getattr(request.auth, "scopes", None)
+    return not scopes or scope in scopes
 
 
 def _verb(request: Request, view: APIView) -> str:

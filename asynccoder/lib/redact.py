@@ -17,7 +17,7 @@ MASK = "***"
 SHORTEST = 8
 """Characters that a secret needs to be looked for: shorter ones would mask ordinary words."""
 MOST = 256
-"""Secrets that are remembered; the one registered longest ago is forgotten first."""
+"""Secrets of users that are remembered; the one registered longest ago is forgotten first."""
 
 _PATTERNS = re.compile(
     r"""
@@ -37,7 +37,15 @@ _PATTERNS = re.compile(
 )
 
 _lock = threading.Lock()
+_own: dict[str, tuple[str, ...]] = {}
 _live: OrderedDict[str, tuple[str, ...]] = OrderedDict()
+
+
+def keep(secret: str) -> None:
+    """Mask a secret of the instance itself, as ``register`` does, for as long as the process lives."""
+    if len(secret) >= SHORTEST:
+        with _lock:
+            _own[secret] = _forms(secret)
 
 
 def register(secret: str) -> None:
@@ -59,7 +67,8 @@ def forget(secret: str) -> None:
 def text(value: str) -> str:
     """Return the text with every known secret replaced by ``***``."""
     with _lock:
-        forms = [form for forms in _live.values() for form in forms if form in value]
+        known = (*_own.values(), *_live.values())
+        forms = [form for forms in known for form in forms if form in value]
     # The longest first: a secret may contain another.
     for form in sorted(forms, key=len, reverse=True):
         value = value.replace(form, MASK)

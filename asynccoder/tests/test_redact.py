@@ -122,6 +122,16 @@ def test_the_oldest_secrets_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
         redact.register(name)
 
 
+def test_no_number_of_other_secrets_makes_the_instances_own_forgotten() -> None:
+    before = list(redact._live)
+    for number in range(redact.MOST + 1):
+        redact.register(f"a-users-secret-{number}")
+    assert redact.text(f"<{settings.SECRET_KEY}>") == "<***>"
+    redact._live.clear()
+    for name in before:
+        redact.register(name)
+
+
 def test_what_was_unsealed_is_masked_from_then_on() -> None:
     sealed = fields.seal("canary-under-seal", context="a")
     redact.forget("canary-under-seal")

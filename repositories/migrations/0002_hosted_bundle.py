@@ -13,6 +13,6 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='repository',
             name='hosted_bundle',
-            field=models.CharField(blank=True, editable=False, help_text='Hosted: where its commits are kept.', max_length=200),
+            field=models.CharField(blank=True, db_default='', editable=False, help_text='Hosted: where its commits are kept.', max_length=200),
         ),
     ]

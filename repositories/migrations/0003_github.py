@@ -15,7 +15,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='repository',
             name='has_github_access',
-            field=models.BooleanField(default=False, help_text="Whether GitHub showed it to the owner's account last time."),
+            field=models.BooleanField(db_default=False, default=False, help_text="Whether GitHub showed it to the owner's account last time."),
         ),
         migrations.AddConstraint(
             model_name='repository',

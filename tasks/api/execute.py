@@ -6,8 +6,6 @@ import re
 from typing import Any, cast
 from uuid import UUID
 
-from asgiref.sync import async_to_sync
-from django.conf import settings
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -18,16 +16,17 @@ from rest_framework.viewsets import GenericViewSet
 
 from accounts.models import User
 from asynccoder.api.dialects import Foreign, iso
-from asynccoder.lib.errors import LimitReached, NotAllowed
+from asynccoder.api.permissions import InScope, has_scope
+from asynccoder.lib.errors import NotAllowed
 from billing.ledger import whole_credits
 from tasks import lifecycle, streams
 from tasks.api import requests
 from tasks.api.serializers import ExecuteRequestSerializer, ResultSerializer, WaitQuery
 from tasks.api.shapes import EXECUTION, IDEMPOTENCY
-from tasks.following import Closed
 from tasks.messages import results_of
 from tasks.models import Task, TaskQuerySet
 
+READING = "task:read"
 EVENT_ID = re.compile(r"\d{1,18}", re.ASCII)
 
 
@@ -46,20 +45,19 @@ class ExecuteViewSet(GenericViewSet[Task]):
         responses={200: EXECUTION, 202: EXECUTION, 402: None},
     )
     def execute(self, request: Request) -> Response:
-        """Start a task; with ``?wait=SECONDS`` answer 200 with its result if that is ready in time."""
+        """Start a task; with ``?wait=SECONDS`` answer 200 with its result if that is ready in time.
+
+        Where too many requests wait already, this one does not: 202.
+        """
         query = WaitQuery(data=request.query_params.dict())
         query.is_valid(raise_exception=True)
         seconds = query.validated_data["wait"]
-        if not seconds:
-            return self._answered(self._create(request))
-        try:
-            with streams.places.taken(self._user.pk, settings.STREAMS_PER_USER):
-                task = self._create(request)
-                if not task.is_finished:
-                    async_to_sync(streams.until_ended)(task, seconds)
-        except Closed:
-            raise LimitReached(streams.LIMITED, retry_after=streams.RETRY_AFTER) from None
-        return self._answered(task)
+        if seconds:
+            _require_reading(request)
+        task = self._create(request)
+        if seconds and not task.is_finished:
+            streams.wait_until_ended(task, seconds)
+        return self._answered(request, task)
 
     @extend_schema(
         parameters=[IDEMPOTENCY],
@@ -68,9 +66,7 @@ class ExecuteViewSet(GenericViewSet[Task]):
     )
     def execute_stream(self, request: Request) -> HttpResponse:
         """Start a task and answer with its events."""
-        scopes = getattr(request.auth, "scopes", None)
-        if scopes and "task:read" not in scopes:
-            raise NotAllowed("The access key has no scope for this.")
+        _require_reading(request)
         # A place first: a stream that is refused has started nothing.
         slot = streams.slot_of(request._request, self._user)
         return streams.answer(slot, self._create(request), 0)
@@ -105,9 +101,19 @@ class ExecuteViewSet(GenericViewSet[Task]):
         wanted = requests.wanted(request, given, type=given["task_type"])
         return lifecycle.create_task(owner=self._user, request=wanted)[0]
 
-    def _answered(self, task: Task) -> Response:
+    def _answered(self, request: Request, task: Task) -> Response:
         now = Task.objects.select_related("result", "analysis", "model").get(pk=task.pk)
-        return Response(_shown(now), status=200 if now.is_finished else 202)
+        shown = _shown(now)
+        if not has_scope(request, READING):
+            # An idempotency key has named a task that may have ended.
+            shown["result"] = None
+        return Response(shown, status=200 if now.is_finished else 202)
+
+
+def _require_reading(request: Request) -> None:
+    """Raise NotAllowed for an access key that may start tasks and not look at them."""
+    if not has_scope(request, READING):
+        raise NotAllowed(InScope.message)
 
 
 def _place(request: Request) -> int:

@@ -6,14 +6,14 @@ import threading
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, connections
 from django.utils import timezone
 from rest_framework.test import APIClient
 
 from accounts import keys
 from accounts.models import User
 from asynccoder.tests.processes import wait_for
-from tasks import events, streams
+from tasks import events, live, streams
 from tasks.events import Event
 from tasks.models import Status, Task, TaskResult
 from tasks.tests.make import make_model, make_repository, make_task
@@ -152,6 +152,7 @@ def test_a_result_that_comes_in_time_is_the_answer(alice_api: APIClient) -> None
     assert (result["summary"], result["diff"]) == ("Made", "+x")
     assert (result["result_type"], result["generated_files"]) == ("code_changes", ["a.py"])
     assert not streams.places._open
+    assert not streams.waits._open
 
 
 @pytest.mark.django_db(transaction=True)
@@ -160,12 +161,43 @@ def test_a_result_that_does_not_come_in_time_is_202(alice_api: APIClient) -> Non
     assert (answer.status_code, answer.json()["status"]) == (202, "pending")
 
 
-def test_too_many_who_wait_start_nothing(alice_api: APIClient, settings: Any) -> None:
-    settings.STREAMS_PER_USER = 0
-    answer = alice_api.post(f"{ROUTE}?wait=1", EXAMPLE)
-    assert (answer.status_code, answer.json()["code"]) == (429, "RATE_LIMIT_EXCEEDED")
-    assert answer["Retry-After"]
-    assert not Task.objects.exists()
+@pytest.mark.parametrize("limit", ["STREAMS_PER_USER", "WAITS_PER_PROCESS"])
+def test_where_too_many_wait_the_next_is_answered_at_once(
+    alice_api: APIClient, settings: Any, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    def hub(source: Any) -> Any:
+        raise AssertionError("it waits")
+
+    monkeypatch.setattr(live, "hub", hub)
+    setattr(settings, limit, 0)
+    answer = alice_api.post(f"{ROUTE}?wait=60", EXAMPLE)
+    assert (answer.status_code, answer.json()["status"]) == (202, "pending")
+    assert not streams.places._open
+    assert not streams.waits._open
+
+
+@pytest.mark.services
+@pytest.mark.django_db(transaction=True)
+def test_a_request_that_waits_holds_no_connection(alice_api: APIClient) -> None:
+    waiting = connections["default"]
+    if waiting.vendor == "sqlite":
+        pytest.skip("a connection to SQLite is a file that nobody waits for")
+    seen = []
+
+    def work() -> None:
+        try:
+            wait_for(lambda: Task.objects.exists(), what="the task is there")
+            wait_for(lambda: waiting.connection is None, what="the connection was given back")
+            seen.append("no connection")
+        finally:
+            finish(Task.objects.get())
+            connection.close()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    assert alice_api.post(f"{ROUTE}?wait=60", EXAMPLE).status_code == 200
+    worker.join()
+    assert seen == ["no connection"]
 
 
 def test_a_used_key_answers_with_the_first_task(alice_api: APIClient) -> None:
@@ -226,10 +258,34 @@ def test_a_place_that_means_nothing_is_refused(
     assert alice_api.get(route, {"after": place}).status_code == 400
 
 
-def test_a_key_needs_both_scopes_to_start_and_follow(api: APIClient, alice: User) -> None:
-    def status(*scopes: str) -> int:
-        api.credentials(HTTP_X_API_KEY=keys.create(user=alice, name="k", scopes=list(scopes))[1])
-        return int(api.post(STREAM, EXAMPLE).status_code)
+def key_of(user: User, *scopes: str) -> APIClient:
+    client = APIClient()
+    client.credentials(HTTP_X_API_KEY=keys.create(user=user, name="k", scopes=list(scopes))[1])
+    return client
 
-    assert (status("task:create"), status("task:read")) == (403, 403)
-    assert status("task:create", "task:read") == 503, "let through, to a server without streams"
+
+@pytest.mark.parametrize("route", [STREAM, f"{ROUTE}?wait=1"])
+def test_a_key_needs_both_scopes_to_start_and_follow(alice: User, route: str) -> None:
+    for scope in ("task:create", "task:read"):
+        assert key_of(alice, scope).post(route, EXAMPLE).status_code == 403
+    assert not Task.objects.exists()
+
+
+def test_a_key_with_both_scopes_starts_and_follows(alice: User, settings: Any) -> None:
+    settings.WAITS_PER_PROCESS = 0
+    key = key_of(alice, "task:create", "task:read")
+    assert key.post(STREAM, EXAMPLE).status_code == 503, "let through, to a server without streams"
+    assert key.post(f"{ROUTE}?wait=1", EXAMPLE).status_code == 202
+
+
+def test_a_key_that_may_not_read_is_shown_no_result_by_an_idempotency_key(alice: User) -> None:
+    def post(*scopes: str) -> dict[str, Any]:
+        answer = key_of(alice, *scopes).post(ROUTE, EXAMPLE, HTTP_IDEMPOTENCY_KEY="k")
+        shown: dict[str, Any] = answer.json()
+        return shown
+
+    post("task:create")
+    finish(Task.objects.get())
+    blind = post("task:create")
+    assert (blind["status"], blind["result"]) == ("completed", None)
+    assert post("task:create", "task:read")["result"]["summary"] == "Made"
