@@ -291,7 +291,8 @@ def commit_of(repository: Repository, branch: str) -> str:
 def branches_of(repository: Repository) -> list[git.Branch]:
     """Return the branches that the remote has now. Raises RepositoryRefused, HostingAway."""
     if repository.kind == Repository.Kind.HOSTED:
-        return hosted.bring_mirror(repository, mirror_path(repository))
+        mirror = mirror_path(repository)
+        return hosted.bring_mirror(repository, mirror, patience=hosted.PAGE_PATIENCE)
     with as_refusal("repository"):
         return list(git.remote_heads(remote_of(repository)).branches)
 

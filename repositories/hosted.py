@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import logging
 import secrets
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO
 
@@ -41,7 +44,15 @@ logger = logging.getLogger(__name__)
 FOLDER = "hosted"
 TRIES = 5
 """How often a task that others overtake begins again."""
-LOCK_SECONDS = 60.0
+LOCK_SECONDS = 600.0
+PAGE_PATIENCE = 2.0
+"""Seconds that a request waits for another that brings the same mirror."""
+FOLLOW_SECONDS = 600.0
+NOTE = "asynccoder-bundle"
+"""In a mirror: the bundle that it has followed last. No name is given out twice."""
+COPY, ZIPS = ".bundle-", "downloads"
+UNNAMED_SECONDS = timedelta(hours=1)
+"""How long a bundle stays that no row names: far longer than its writer needs to name it."""
 
 
 def named(owner: User, name: str) -> Repository | None:
@@ -87,21 +98,59 @@ def create(owner: User, name: str) -> Repository:
     return made
 
 
-def bring_mirror(repository: Repository, mirror: Path) -> list[git.Branch]:
-    """Make the mirror say what the storage says; return its branches.
+def bring_mirror(
+    repository: Repository, mirror: Path, *, patience: float = LOCK_SECONDS
+) -> list[git.Branch]:
+    """Make the mirror say what the row's bundle says; return the branches of that very bundle.
 
+    1. Lock the mirror, for ``patience`` seconds at most: who comes later reads a newer row, so
+       that nobody sets a mirror back.
+    2. Read the row. A mirror that has followed its bundle already is left as it is.
+    3. Else follow a copy of the bundle. One that another machine replaces meanwhile is gone:
+       begin again from the row.
     A project in which nothing was built yet has one empty commit. Raises RunFailed's children,
     HostingAway.
     """
-    for _ in range(TRIES):
-        if not _bundle_of(repository):
-            return _begin(mirror)
-        # Where another task publishes meanwhile, the bundle that it replaces is gone.
-        with suppress(FileNotFoundError), _local_copy(repository.hosted_bundle) as path:
-            remote, most = git.Remote(str(path)), settings.REPOSITORY_MAX_BYTES
-            with as_failed_run():
-                return git.ensure_mirror(mirror, remote, max_bytes=most)
+    try:
+        with git.locked(mirror, seconds=patience):
+            _clear_away(mirror)
+            for _ in range(TRIES):
+                with suppress(FileNotFoundError), as_failed_run():
+                    return _followed(repository, mirror)
+    except git.MirrorBusy as error:
+        raise HostingAway("The project is being fetched; try again.", retry_after=5) from error
     raise HostingAway
+
+
+def _clear_away(mirror: Path) -> None:
+    """Remove the copies that whoever held the lock before was killed over."""
+    for leftover in (*mirror.parent.glob(f"{COPY}*"), *mirror.parent.glob(f".{mirror.name}-*")):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _followed(repository: Repository, mirror: Path) -> list[git.Branch]:
+    name, note = _bundle_of(repository), mirror / NOTE
+    if not name:
+        return _begun(mirror)
+    known = _known(mirror, name)
+    if known:
+        return known
+    with _local_copy(name, mirror.parent) as path:
+        deadline = time.monotonic() + FOLLOW_SECONDS
+        most = settings.REPOSITORY_MAX_BYTES
+        fetch = git.Fetch(remote=git.Remote(str(path)), max_bytes=most, deadline=deadline)
+        branches = git.follow(mirror, fetch)
+    note.write_text(name)
+    return branches
+
+
+def _known(mirror: Path, name: str) -> list[git.Branch]:
+    """Return the branches of a mirror that has followed this bundle, and can be read; else none."""
+    try:
+        is_known = (mirror / NOTE).read_text() == name
+        return git.list_branches(mirror) if is_known else []
+    except (FileNotFoundError, git.GitFailed):
+        return []
 
 
 def _bundle_of(repository: Repository) -> str:
@@ -109,11 +158,10 @@ def _bundle_of(repository: Repository) -> str:
     return repository.hosted_bundle
 
 
-def _begin(mirror: Path) -> list[git.Branch]:
-    with as_failed_run(), git.locked(mirror, seconds=LOCK_SECONDS):
-        if not (mirror / "HEAD").is_file():
-            git.create_origin(mirror, {})
-        return git.list_branches(mirror)
+def _begun(mirror: Path) -> list[git.Branch]:
+    if not (mirror / "HEAD").is_file():
+        git.create_origin(mirror, {})
+    return git.list_branches(mirror)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,24 +255,76 @@ def open_bundle(repository: Repository) -> IO[bytes]:
     raise HostingAway
 
 
-def make_zip(repository: Repository, mirror: Path, folder: Path) -> Path:
-    """Write the files of the default branch as a zip into a folder; return its path.
+def open_zip(repository: Repository, mirror: Path) -> IO[bytes]:
+    """Open a zip of the default branch's files; it is gone once it is closed.
 
     Raises NotFound before the first build, RunFailed's children, HostingAway.
     """
-    branches = {one.name: one.commit for one in bring_mirror(repository, mirror)}
+    found = bring_mirror(repository, mirror, patience=PAGE_PATIENCE)
     if not repository.hosted_bundle:
         raise NotFound("Nothing has been built here yet.")
-    path = folder / "files.zip"
-    with as_failed_run():
-        git.write_zip(
-            mirror,
-            branches[repository.default_branch],
-            path,
-            prefix=repository.name,
-            max_bytes=settings.REPOSITORY_MAX_BYTES,
-        )
-    return path
+    branches = {one.name: one.commit for one in found}
+    zips = _zips()
+    zips.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=zips) as folder:
+        path = Path(folder) / "files.zip"
+        with as_failed_run():
+            git.write_zip(
+                mirror,
+                branches[repository.default_branch],
+                path,
+                prefix=repository.name,
+                max_bytes=settings.REPOSITORY_MAX_BYTES,
+            )
+        return path.open("rb")
+
+
+def _zips() -> Path:
+    return Path(settings.VAR_DIR) / ZIPS
+
+
+def sweep() -> int:
+    """Remove the bundles that no connected repository names, and zips that nobody finished.
+
+    Return how many. What is younger than an hour stays: its writer may be about to name it.
+    """
+    before = timezone.now() - UNNAMED_SECONDS
+    try:
+        listed = list(_stored())
+        # Asked after they were listed, so that one that is named meanwhile is known.
+        named = set(Repository.objects.active().values_list("hosted_bundle", flat=True))
+        old = [name for name in listed if name not in named and _is_old(name, before)]
+    except OSError as error:
+        logger.warning("hosted repositories: the storage is not swept: %s", error)
+        old = []
+    for name in old:
+        _drop(name)
+    return len(old) + _sweep_zips(before)
+
+
+def _stored() -> Iterator[str]:
+    """Yield the names of all bundles. Raises OSError."""
+    with suppress(FileNotFoundError):
+        for folder in _storage().listdir(FOLDER)[0]:
+            for name in _storage().listdir(f"{FOLDER}/{folder}")[1]:
+                yield f"{FOLDER}/{folder}/{name}"
+
+
+def _is_old(name: str, before: datetime) -> bool:
+    try:
+        return bool(_storage().get_modified_time(name) < before)
+    except FileNotFoundError:
+        return False
+
+
+def _sweep_zips(before: datetime) -> int:
+    count = 0
+    for folder in _zips().glob("*"):
+        with suppress(FileNotFoundError):
+            if folder.stat().st_mtime < before.timestamp():
+                shutil.rmtree(folder, ignore_errors=True)
+                count += 1
+    return count
 
 
 def _storage() -> Storage:
@@ -244,9 +344,9 @@ def _as_away() -> Iterator[None]:
 
 
 @contextmanager
-def _local_copy(name: str) -> Iterator[Path]:
+def _local_copy(name: str, beside: Path) -> Iterator[Path]:
     """Yield a copy of the bundle, which nobody removes. Raises FileNotFoundError, HostingAway."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=beside, prefix=COPY) as folder:
         copy = Path(folder) / "all.bundle"
         with _as_away(), _storage().open(name) as file, copy.open("wb") as target:
             for piece in file.chunks():

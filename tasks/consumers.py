@@ -23,6 +23,7 @@ from django.utils import timezone
 from accounts.models import User
 from accounts.sockets import user_of
 from asynccoder.lib import logs
+from asynccoder.lib.places import Places
 from tasks import messages
 from tasks.following import (
     AUTH_LATE,
@@ -30,9 +31,9 @@ from tasks.following import (
     NOT_FOUND,
     NOT_SIGNED_IN,
     NOT_YOURS,
+    TOO_MANY,
     Closed,
     Gone,
-    Places,
     follow,
 )
 from tasks.live import Encoded
@@ -131,10 +132,10 @@ async def _run(scope: Scope, receive: Receive, send: Send, serve: Serve) -> None
     await send({"type": "websocket.accept"})
     socket = Socket.of(scope, receive, send)
     try:
-        with places.taken(None, settings.SOCKETS_UNKNOWN):
+        with places.taken(None, settings.SOCKETS_UNKNOWN, Closed(TOO_MANY)):
             user = await _signed_in(socket)
         logs.user_id.set(str(user.pk))
-        with places.taken(user.pk, settings.SOCKETS_PER_USER):
+        with places.taken(user.pk, settings.SOCKETS_PER_USER, Closed(TOO_MANY)):
             await serve(socket, user)
     except Gone:
         return

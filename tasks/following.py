@@ -7,11 +7,7 @@ here, the same for all.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import threading
-import uuid
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from tasks import live, messages
@@ -55,38 +51,6 @@ class Line(Protocol):
 
 
 MayListen = Callable[[], Awaitable[bool]]
-
-
-class Places:
-    """How many lines each user has open in this process."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._open: Counter[uuid.UUID | None] = Counter()
-
-    def take(self, key: uuid.UUID | None, most: int) -> bool:
-        """Take a place, or return False where all are taken. Whoever has one frees it."""
-        with self._lock:
-            if self._open[key] >= most:
-                return False
-            self._open[key] += 1
-            return True
-
-    def free(self, key: uuid.UUID | None) -> None:
-        with self._lock:
-            self._open[key] -= 1
-            if not self._open[key]:
-                del self._open[key]
-
-    @contextlib.contextmanager
-    def taken(self, key: uuid.UUID | None, most: int) -> Iterator[None]:
-        """Hold a place. Raises Closed where all are taken."""
-        if not self.take(key, most):
-            raise Closed(TOO_MANY)
-        try:
-            yield
-        finally:
-            self.free(key)
 
 
 async def follow(line: Line, topic: str, after: int | None, may_listen: MayListen) -> None:

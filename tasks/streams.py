@@ -22,8 +22,9 @@ from accounts.models import User
 from accounts.sockets import credential_of, user_of
 from asynccoder.lib.connections import let_go
 from asynccoder.lib.errors import LimitReached, TryAgain
+from asynccoder.lib.places import Places
 from tasks import live, messages
-from tasks.following import NORMAL, Closed, Gone, Places, follow
+from tasks.following import NORMAL, TOO_MANY, Closed, Gone, follow
 from tasks.live import Encoded
 from tasks.models import Task
 
@@ -175,9 +176,10 @@ def wait_until_ended(task: Task, seconds: float) -> None:
     The connection to the database is given back meanwhile.
     """
     try:
+        full = Closed(TOO_MANY)
         with (
-            waits.taken(None, settings.WAITS_PER_PROCESS),
-            places.taken(task.owner_id, settings.STREAMS_PER_USER),
+            waits.taken(None, settings.WAITS_PER_PROCESS, full),
+            places.taken(task.owner_id, settings.STREAMS_PER_USER, full),
         ):
             async_to_sync(_until_ended)(task, seconds)
     except Closed:

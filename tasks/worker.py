@@ -23,7 +23,7 @@ from django.db.utils import DatabaseError
 
 from accounts import tokens
 from aimodels import providers
-from repositories import webhooks
+from repositories import hosted, webhooks
 from tasks import heartbeat, lease, runner
 from tasks.errors import DeadlinePassed
 from tasks.forkserver import ForkServer
@@ -314,6 +314,7 @@ class Worker:
             engine.SessionStore.clear_expired()
             drop_abandoned()
             webhooks.forget_old()
+            hosted.sweep()
 
     def _sweep(self) -> None:
         """Take back what lost its worker and serve what nobody claimed; needs no message."""

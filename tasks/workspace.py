@@ -48,7 +48,7 @@ logger = logging.getLogger(__name__)
 
 BESIDE_PACK = 1024**2
 """Bytes of a checkpoint's output that are not its pack: a header, and what git complains of."""
-HALF_MADE = (".origin.git-*", ".store.git-*", "store.git/incoming-*", "store.git/patch-*")
+HALF_MADE = (".hosted-*", ".*.git-*", "store.git/incoming-*", "store.git/patch-*")
 """Where ``repositories.git`` makes what it renames when it is whole."""
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
+from contextlib import AbstractContextManager
 from typing import Any
 
 from django.db.models import QuerySet
@@ -18,7 +17,8 @@ from rest_framework.response import Response
 from accounts.models import User
 from asynccoder.api.shapes import shape, words
 from asynccoder.lib.attachments import file_attachment
-from asynccoder.lib.errors import NotAllowed, NotFound
+from asynccoder.lib.errors import LimitReached, NotAllowed, NotFound
+from asynccoder.lib.places import Places
 from repositories import connect, editing, git, github_access, hosted
 from repositories.api.serializers import (
     ConnectSerializer,
@@ -30,6 +30,10 @@ from repositories.api.serializers import (
 from repositories.forges.github import BranchFacts
 from repositories.models import Repository
 from repositories.sync import sync_from_github
+
+READS_PER_USER = 4
+"""How many requests of one user may wait for git at once; each holds a thread of the server."""
+reads = Places()
 
 BRANCH = shape(
     "Branch",
@@ -109,7 +113,8 @@ class RepositoryViewSet(
         repository = self.get_object()
         found = github_access.branches_of(repository)
         if found is None:
-            plain = connect.branches_of(repository)
+            with _one_of_few(request):
+                plain = connect.branches_of(repository)
             found = [BranchFacts(one.name, one.commit, is_protected=False) for one in plain]
         return Response({"branches": [_branch(repository, branch) for branch in found]})
 
@@ -124,9 +129,8 @@ class RepositoryViewSet(
     def zip_file(self, request: Request, pk: str) -> StreamingHttpResponse:
         """Return the files of a hosted repository's default branch as a zip."""
         repository = self._hosted()
-        with tempfile.TemporaryDirectory() as folder:
-            path = hosted.make_zip(repository, connect.mirror_path(repository), Path(folder))
-            file = path.open("rb")
+        with _one_of_few(request):
+            file = hosted.open_zip(repository, connect.mirror_path(repository))
         name = f"{repository.name}.zip"
         return file_attachment(request._request, file, name, "application/zip")
 
@@ -149,6 +153,12 @@ def _narrowed(rows: Any, request: Request) -> Any:
 def _user(request: Request) -> User:
     user: User = request.user  # type: ignore[assignment] # the permission class let only users in
     return user
+
+
+def _one_of_few(request: Request) -> AbstractContextManager[None]:
+    """Hold one of the user's places while git works. Raises LimitReached."""
+    refusal = LimitReached("You read too many repositories at once; try again.", retry_after=5)
+    return reads.taken(_user(request).pk, READS_PER_USER, refusal)
 
 
 def _credential(values: dict[str, Any]) -> git.Credential | None:

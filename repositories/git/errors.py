@@ -45,6 +45,10 @@ class AuthenticationFailed(CloneFailed):
     """The repository refused the credential, or needs one."""
 
 
+class MirrorBusy(CloneFailed):
+    """The repository is being fetched by another task; try again."""
+
+
 class RepositoryEmpty(CloneFailed):
     """The repository has no commits yet."""
 

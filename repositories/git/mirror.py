@@ -19,8 +19,8 @@ from pathlib import Path
 from repositories.git.command import Bounds, Call, Finished, git, run
 from repositories.git.errors import (
     BranchMissing,
-    CloneFailed,
     GitFailed,
+    MirrorBusy,
     RepositoryEmpty,
     RepositoryTooLarge,
 )
@@ -65,14 +65,14 @@ def _is_plain(name: str) -> bool:
 
 @contextmanager
 def locked(path: Path, *, seconds: float) -> Iterator[None]:
-    """Hold the lock of one folder across processes. Raises CloneFailed when it stays taken."""
+    """Hold the lock of one folder across processes. Raises MirrorBusy when it stays taken."""
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + seconds
     descriptor = os.open(path.with_name(f"{path.name}.lock"), os.O_CREAT | os.O_RDWR, 0o644)
     try:
         while not _take(descriptor):
             if time.monotonic() > deadline:
-                raise CloneFailed("The repository is being fetched by another task; try again.")
+                raise MirrorBusy
             time.sleep(0.05)
         yield
     finally:
@@ -111,21 +111,25 @@ def ensure_mirror(
 ) -> list[Branch]:
     """Create the mirror, or bring it up to date; return its branches.
 
-    1. One process at a time, by a lock beside the mirror.
-    2. A new mirror is made under another name and renamed when it is whole, so a half-made one
-       is never seen; what an earlier death left behind is removed.
-    3. The fetch is killed when the folder passes ``max_bytes``.
+    One process at a time, by a lock beside the mirror; the branches are those of this fetch.
     Raises CloneFailed and its children.
     """
-    fetch = Fetch(
-        remote=remote,
-        max_bytes=max_bytes,
-        deadline=time.monotonic() + timeout,
-        on_progress=on_progress,
-    )
+    deadline = time.monotonic() + timeout
+    fetch = Fetch(remote=remote, max_bytes=max_bytes, deadline=deadline, on_progress=on_progress)
     with locked(path, seconds=timeout):
-        if not _is_whole(path) or not _refresh(path, fetch):
-            _rebuild(path, fetch)
+        return follow(path, fetch)
+
+
+def follow(path: Path, fetch: Fetch) -> list[Branch]:
+    """Do what ``ensure_mirror`` does with a mirror whose lock the caller holds.
+
+    1. A new mirror is made under another name and renamed when it is whole, so a half-made one
+       is never seen; what an earlier death left behind is removed.
+    2. The fetch is killed when the folder passes ``max_bytes``.
+    Raises CloneFailed and its children.
+    """
+    if not _is_whole(path) or not _refresh(path, fetch):
+        _rebuild(path, fetch)
     branches = list_branches(path)
     if not branches:
         raise RepositoryEmpty

@@ -24,45 +24,13 @@ from repositories import connect, git, hosted
 from repositories.errors import BranchNotTaken, GitBroke, HostingAway, NameRefused, OverSize
 from repositories.models import Repository, RepositoryAccess
 from repositories.tests.make import plain_git
+from repositories.tests.projects import bundles, make_work, publish, tip
 from repositories.tests.rows import make_repository
 
 
 @pytest.fixture
 def project(alice: User) -> Repository:
     return hosted.create(alice, "shop")
-
-
-def tip(repository: Repository, branch: str = "main") -> str:
-    connect.sync_repository(repository)
-    return connect.commit_of(repository, branch)
-
-
-def make_work(
-    repository: Repository, folder: Path, files: dict[str, str], *, base: str = ""
-) -> hosted.Work:
-    """Make a task's store with a commit upon the project's tip, as a run leaves it."""
-    base = base or tip(repository)
-    store = folder / f"store-{len(list(folder.iterdir()))}" / "store.git"
-    git.create_store(store, connect.mirror_path(repository))
-    index = {"GIT_INDEX_FILE": str(store / "index")}
-    plain_git("read-tree", base, cwd=store, env=index)
-    for name, content in files.items():
-        blob = plain_git("hash-object", "-w", "--stdin", cwd=store, stdin=content.encode())
-        plain_git(
-            "update-index", "--add", "--cacheinfo", f"100644,{blob},{name}", cwd=store, env=index
-        )
-    tree = plain_git("write-tree", cwd=store, env=index)
-    commit = plain_git("commit-tree", tree, "-p", base, "-m", "Work", cwd=store)
-    branch = f"asynccoder/{commit[:8]}"
-    return hosted.Work(store=store, base=base, commit=commit, onto="main", branch=branch)
-
-
-def publish(repository: Repository, work: hosted.Work) -> str:
-    return hosted.publish(repository, connect.mirror_path(repository), work)
-
-
-def bundles() -> list[Path]:
-    return sorted(Path(storages["runs"].location).glob("hosted/*/*"))  # type: ignore[attr-defined] # a folder in tests
 
 
 def cloned(repository: Repository, folder: Path) -> Path:
@@ -143,12 +111,14 @@ def test_a_bundle_that_is_replaced_while_it_is_read_is_read_anew(
 ) -> None:
     publish(project, make_work(project, tmp_path, {"a.txt": "one\n"}))
     newer = make_work(project, tmp_path, {"b.txt": "two\n"})
+    (connect.mirror_path(project) / hosted.NOTE).unlink()
     copy = hosted._local_copy
 
-    def overtaken(name: str) -> Any:
+    def overtaken(name: str, beside: Path) -> Any:
         monkeypatch.setattr(hosted, "_local_copy", copy)
-        publish(Repository.objects.get(pk=project.pk), newer)
-        return copy(name)
+        there = tmp_path / "another-machine" / "mirror.git"
+        hosted.publish(Repository.objects.get(pk=project.pk), there, newer)
+        return copy(name, beside)
 
     monkeypatch.setattr(hosted, "_local_copy", overtaken)
     assert tip(project) == newer.commit
@@ -334,4 +304,4 @@ def test_opening_before_the_first_build_is_not_found(project: Repository, tmp_pa
     with pytest.raises(NotFound):
         hosted.open_bundle(project)
     with pytest.raises(NotFound):
-        hosted.make_zip(project, connect.mirror_path(project), tmp_path)
+        hosted.open_zip(project, connect.mirror_path(project))

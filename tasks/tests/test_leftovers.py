@@ -16,6 +16,7 @@ pytestmark = pytest.mark.django_db
 SCRATCH = (
     "layers-1-0a1b/upper/file", "layers-2-0a1b/upper/file", ".store.git-x/store/HEAD",
     ".origin.git-x/origin/HEAD", "store.git/incoming-x/pack/tmp_pack", "store.git/patch-x/index",
+    ".hosted-x/all.bundle",
 )  # fmt: skip
 KEPT = ("store.git/HEAD", "origin.git/HEAD")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from repositories import webhooks
+from repositories import hosted, webhooks
 from tasks import actors, lease, workspace
 
 
@@ -21,7 +21,8 @@ class Command(BaseCommand):
             actors.ring(task_id)
         webhooks.ring_waiting()
         dropped = workspace.drop_abandoned()
+        swept = hosted.sweep()
         self.stdout.write(
             f"{taken} leases taken back, {len(waiting)} tasks rung for, {ended} ended as overdue, "
-            f"{dropped} abandoned folders removed."
+            f"{dropped} abandoned folders and {swept} bundles that nobody names removed."
         )
