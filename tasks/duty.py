@@ -65,10 +65,10 @@ def run_forever(
     _here.drain()
     stop_listening()
     _here.pass_on()
-    if _here.busy:
+    if _here.runs:
         logger.info(
             "stopping; runs that go on to the end of their step, for %g s at most: %s; "
-            "a second signal ends them at once", settings.STOP_SECONDS, _here.busy,
+            "a second signal ends them at once", settings.STOP_SECONDS, _here.runs,
         )  # fmt: skip
     while _here.busy and time.monotonic() < end:
         if select.select([heard], [], [], POLL_SECONDS)[0]:

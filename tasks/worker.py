@@ -90,8 +90,13 @@ class Worker:
 
     @property
     def busy(self) -> int:
-        """How many runs there are, and endings of runs."""
+        """How many slots are taken, also for the moment of a claim, and endings of runs."""
         return self._size - self._free + len(self._endings)
+
+    @property
+    def runs(self) -> int:
+        """How many runs there are, with those whose end is being written."""
+        return len({*self._runs, *self._endings})
 
     def drain(self) -> None:
         """Claim nothing more and ask every run to stop at its next step. Waits for nothing.

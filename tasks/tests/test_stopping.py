@@ -14,8 +14,9 @@ import pytest
 from accounts.models import User
 from asynccoder.tests.processes import Process, wait_for
 from repositories import connect
-from tasks import lifecycle
+from tasks import lease, lifecycle
 from tasks.models import Status, Step, Task, WorkerHeartbeat
+from tasks.tests.make import make_task
 from tasks.tests.test_forkserver import is_alive
 from tasks.tests.test_run_survives import (
     SCRIPT,
@@ -25,6 +26,7 @@ from tasks.tests.test_run_survives import (
     runs_of,
 )
 from tasks.tests.world import World, bash, build_world
+from tasks.worker import Worker
 
 pytestmark = [
     pytest.mark.services,
@@ -61,7 +63,12 @@ def serving(world: World, **environment: str) -> Process:
 def stop(worker: Process, number: signal.Signals = signal.SIGTERM) -> None:
     """Ask a worker to stop, and wait until it has begun to."""
     worker.send(number)
-    wait_for(lambda: "at most: 1;" in worker.output(), seconds=60, what="it drains")
+    wait_until_it_drains(worker)
+
+
+def wait_until_it_drains(worker: Process) -> None:
+    wait_for(lambda: "end of their step" in worker.output(), seconds=60, what="it drains")
+    assert "at most: 1;" in worker.output()
 
 
 def assert_given_back(task: Task) -> None:
@@ -204,7 +211,7 @@ def test_a_ctrl_c_that_reaches_the_whole_group_is_heard_once(world: World, gate:
     worker = world.worker(STOP_SECONDS="600")
     assert gate.reached.wait(120)
     os.killpg(worker.pid, signal.SIGINT)
-    wait_for(lambda: "at most: 1;" in worker.output(), seconds=60, what="it drains")
+    wait_until_it_drains(worker)
     until = expiry(task)
     wait_for(lambda: expiry(task) > until, what="the lease is renewed")
     gate.open.set()
@@ -219,3 +226,23 @@ def test_a_worker_that_runs_nothing_stops_without_a_word(world: World) -> None:
     assert worker.popen.wait(60) == 0
     assert "stopping" not in worker.output()
     assert not WorkerHeartbeat.objects.exists()
+
+
+def test_a_slot_that_only_tries_to_claim_is_no_run(
+    alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_task(owner=alice)
+    claim = lease.claim
+    seen: list[tuple[int, int]] = []
+
+    # Replaced, because a claim takes too short a time to look at the worker meanwhile.
+    def claim_and_look(**values: Any) -> lease.Claim | None:
+        seen.append((worker.busy, worker.runs))
+        return claim(**values)
+
+    monkeypatch.setattr(lease, "claim", claim_and_look)
+    worker = Worker(slots=1)
+    assert worker._take_slot()
+    assert worker._claim()
+    assert seen == [(1, 0)]
+    assert (worker.busy, worker.runs) == (1, 1)

@@ -6,9 +6,10 @@ import os
 import signal
 import sys
 import time
+import traceback
 from argparse import ArgumentParser
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import dramatiq
 from django.conf import settings
@@ -20,6 +21,7 @@ from tasks.actors import broker, ring, webhook_broker
 from tasks.forkserver import die_with_parent
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
+HEARD = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
 
 
 class Command(BaseCommand):
@@ -65,38 +67,59 @@ def consume() -> Callable[[], None]:
 
 
 def supervise(work: Callable[[], None]) -> int | None:
-    """Run ``work`` in a child; return its wait status, or None after SIGTERM or SIGINT."""
+    """Run ``work`` in a child; return its wait status, or None after SIGTERM or SIGINT.
+
+    The signals are blocked and fetched one by one: one that came just before a wait for the child
+    would not end that wait.
+    """
     children.adopt_orphans()
+    # Of a signal whose default is to be ignored, not every system keeps what comes while blocked.
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
-        die_with_parent(parent)
-        # A Ctrl-C reaches the whole group of a terminal; the worker would hear it twice.
-        os.setpgid(0, 0)
-        status = 1
-        try:
-            work()
-            status = 0
-        except SystemExit as error:
-            sys.stderr.write(f"{error}\n")
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)
-    stopped: list[int] = []
-
-    def forward(number: int, _: object) -> None:
-        stopped.append(number)
-        os.kill(pid, signal.SIGTERM)
-
-    for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, forward)
-    # Not reaped before nobody can be told any more: its number could be another's.
-    while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)) and ended.si_pid != pid:
-        os.waitpid(ended.si_pid, 0)
-    for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, signal.SIG_DFL)
+        _work_in_child(work, parent)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    is_stopped = False
+    while not _has_ended(pid):
+        if signal.sigwait(HEARD) != signal.SIGCHLD:
+            is_stopped = True
+            # Not reaped before nobody can be told any more: its number could be another's.
+            os.kill(pid, signal.SIGTERM)
     _, status = os.waitpid(pid, 0)
     # A worker that was killed leaves the git of its runs behind.
     children.end_orphans()
-    return None if stopped else status
+    if is_stopped or signal.sigpending() & {signal.SIGTERM, signal.SIGINT}:
+        return None
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)
+    return status
+
+
+def _work_in_child(work: Callable[[], None], parent: int) -> NoReturn:
+    die_with_parent(parent)
+    # A Ctrl-C reaches the whole group of a terminal; the worker would hear it twice.
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)
+    status = 1
+    try:
+        work()
+        status = 0
+    except SystemExit as error:
+        sys.stderr.write(f"{error}\n")
+    except BaseException:  # noqa: BLE001 - a forked child must never run its parent's code
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _has_ended(pid: int) -> bool:
+    """Reap the orphans that have ended; tell whether the worker has, which is not reaped."""
+    while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT | os.WNOHANG):
+        if ended.si_pid == pid:
+            return True
+        os.waitpid(ended.si_pid, 0)
+    return False
