@@ -28,7 +28,7 @@ from asynccoder import redis_server
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def wait_for(condition: Callable[[], object], *, seconds: float = 20, what: str = "") -> None:
+def wait_for(condition: Callable[[], object], *, seconds: float = 60, what: str = "") -> None:
     """Return as soon as the condition holds; raise AssertionError when it does not in time."""
     end = time.monotonic() + seconds
     while not condition():

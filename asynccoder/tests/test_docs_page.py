@@ -8,7 +8,11 @@ from accounts.models import User
 from tasks.tests.browsing import OpenVisit, chromium, visit
 
 __all__ = ["chromium", "visit"]
-pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.timeout(600),
+]
 
 
 def test_the_pages_of_the_api_work_offline_and_under_the_policy(

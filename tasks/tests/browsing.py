@@ -20,6 +20,8 @@ from playwright.sync_api import Browser, BrowserContext, Dialog, Page, sync_play
 from accounts.models import User
 
 T = TypeVar("T")
+PATIENCE_SECONDS = 60.0
+"""Longer than anything takes in a browser beside other tests on few cores: a hang, not slowness."""
 ARGUMENTS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
     "--disable-dev-shm-usage",
@@ -35,12 +37,14 @@ class Chromium:
         self._playwright = self.run(lambda: sync_playwright().start())
         self._browser: Browser = self.run(
             lambda: self._playwright.chromium.launch(
-                executable_path=shutil.which("chromium"), args=ARGUMENTS
+                executable_path=shutil.which("chromium"),
+                args=ARGUMENTS,
+                timeout=PATIENCE_SECONDS * 1000,
             )
         )
 
     def run(self, work: Callable[[], T]) -> T:
-        return self._thread.submit(work).result(90)
+        return self._thread.submit(work).result(2 * PATIENCE_SECONDS)
 
     def context(self, **options: Any) -> BrowserContext:
         return self.run(lambda: self._browser.new_context(**options))
@@ -70,7 +74,7 @@ class Visit:
     def text(self, selector: str = "body") -> str:
         return self.run(lambda page: page.locator(selector).inner_text())
 
-    def see(self, text: str, *, selector: str = "body", seconds: float = 10) -> None:
+    def see(self, text: str, *, selector: str = "body", seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until a text is seen."""
 
         def look(page: Page) -> None:
@@ -79,7 +83,7 @@ class Visit:
 
         self.run(look)
 
-    def wait(self, condition: str, *, seconds: float = 10) -> None:
+    def wait(self, condition: str, *, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until a JavaScript condition holds. (No eval: the page's policy forbids it.)"""
         end = f"{seconds * 1000:.0f}"
         script = (
@@ -128,6 +132,7 @@ def visit(chromium: Chromium, server_process: str, tmp_path: Path) -> Iterator[O
         height = 900 if width > 500 else 780
         context = chromium.context(viewport={"width": width, "height": height}, **options)
         contexts.append(context)
+        chromium.run(lambda: context.set_default_timeout(PATIENCE_SECONDS * 1000))
         if user is not None:
             cookies = [_cookie_of(user, server_process)]
             chromium.run(lambda: context.add_cookies(cookies))
