@@ -57,6 +57,14 @@ class GithubNotSet(TryAgain):
     """Connecting GitHub needs the settings GITHUB_CLIENT_ID and GITHUB_CLIENT_SECRET."""
 
 
+class ConnectFirst(Conflict):
+    """Your address has an account here: sign in to it with its password, then connect Clerk to it."""
+
+
+class ClerkTaken(Conflict):
+    """Another account here is connected to that Clerk account."""
+
+
 class ClerkNotSet(TryAgain):
     """Signing in with Clerk needs the setting CLERK_ISSUER (and CLERK_JWKS_URL, if it is another's)."""
 

@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from accounts import clerk, registration
 from accounts.clerk import Person
-from accounts.errors import BadCredentials
+from accounts.errors import AddressTaken, BadCredentials, ClerkTaken, ConnectFirst
 from accounts.models import ExternalIdentity, User
 
 TRIES = 5
@@ -16,12 +16,13 @@ TRIES = 5
 def account_of(person: Person) -> User:
     """Return the account of a proven person; the first sign-in opens one.
 
-    1. Issuer and subject name the account. An address that another account has does not lead to
-       that account, verified or not: nobody has verified it here.
+    1. Issuer and subject name the account. A verified address that another account has does not lead
+       to that account, for nobody has verified it here, nor to a second one: its owner signs in to
+       the first and connects.
     2. A new account and its identity are one transaction; of two first sign-ins one wins, the
        other finds what it made.
 
-    Raise BadCredentials for an account that was switched off.
+    Raise BadCredentials for an account that was switched off, ConnectFirst for a taken address.
     """
     known = _known(person)
     if known is not None:
@@ -37,11 +38,22 @@ def account_of(person: Person) -> User:
                     user=user, issuer=person.issuer, subject=person.subject
                 )
                 return user
-        except IntegrityError:
+        except (IntegrityError, AddressTaken) as error:
             known = _known(person)
             if known is not None:
                 return known
+            if isinstance(error, AddressTaken):
+                raise ConnectFirst from None
     raise BadCredentials
+
+
+def connect(user: User, person: Person) -> None:
+    """Let a proven person sign in to the account from now on. Raise ClerkTaken for another's."""
+    identity, _ = ExternalIdentity.objects.get_or_create(
+        issuer=person.issuer, subject=person.subject, defaults={"user": user}
+    )
+    if identity.user_id != user.pk:
+        raise ClerkTaken
 
 
 def _known(person: Person) -> User | None:

@@ -35,16 +35,13 @@ def register(*, email: str, password: str, name: str = "", username: str = "") -
 def admit(*, email: str, name: str = "", avatar_url: str = "") -> User:
     """Open an account without a password for somebody whom another service has proven.
 
-    ``email`` is an address that the service has verified, or nothing. One that an account has
-    already is left to it: the new account is without an address until its owner gives one.
+    ``email`` is an address that the service has verified, or nothing: then the account is without
+    one until its owner gives one. Raise AddressTaken.
     """
     shown = storable.text(name)[:150]
     values = {"display_name": shown, "avatar_url": _web_address(avatar_url)}
     if _is_address(email):
-        try:
-            return _open(email=email, password=None, **values)
-        except AddressTaken:
-            pass
+        return _open(email=email, password=None, **values)
     nowhere = f"{secrets.token_hex(16)}@{NO_ADDRESS}"
     return _open(email=nowhere, password=None, hint=shown or "user", **values)
 

@@ -26,4 +26,4 @@ class PaymentsNotSet(TryAgain):
 
 
 class PaymentsMissing(TryAgain):
-    """Payments are not part of this version yet; staff can put you on a plan."""
+    """Payments are not part of this version, STRIPE_SECRET_KEY or not; staff can put you on a plan."""

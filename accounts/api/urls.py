@@ -17,6 +17,7 @@ _shared: list[URLPattern] = [
 v1: list[URLPattern] = [
     *_shared,
     path("users/profile", views.Profile.as_view()),
+    path("users/clerk", views.Clerk.as_view()),
     path("users/github", github.Connection.as_view()),
     path("access-keys", views.AccessKeys.as_view({"get": "list", "post": "create"})),
     path("access-keys/<uuid:key_id>", views.AccessKeys.as_view({"delete": "revoke"})),

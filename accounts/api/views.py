@@ -31,7 +31,7 @@ from accounts.api.shapes import SIGNED_IN, TOKENS, AccountSerializer, NewAccessK
 from accounts.errors import BadCredentials, NoSession
 from accounts.models import AccessKey, TokenFamily, User
 from accounts.registration import register
-from asynccoder.api.limits import client_address
+from asynccoder.api.limits import client_address, limit_authentication
 from asynccoder.api.permissions import InScope, NotByAccessKey
 from asynccoder.api.shapes import MESSAGE
 
@@ -60,7 +60,7 @@ class Login(OpenView):
         request=PolymorphicProxySerializer(
             "SignIn", [LoginSerializer, ClerkSerializer], resource_type_field_name=None
         ),
-        responses={200: SIGNED_IN, 401: None},
+        responses={200: SIGNED_IN, 401: None, 409: None},
     )
     def post(self, request: Request) -> Response:
         if "clerk_token" in request.data:
@@ -129,8 +129,25 @@ class Profile(APIView):
     def put(self, request: Request) -> Response:
         serializer = ProfileSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
-        user = profile.edit(cast("User", request.user), **serializer.validated_data)
-        return Response(UserSerializer(user).data)
+        user, given = cast("User", request.user), serializer.validated_data
+        if given.get("email", user.email).lower() != user.email.lower():
+            # The answer tells whether an address has an account: as many tries as signing up has.
+            limit_authentication(request._request, str(user.pk))
+        return Response(UserSerializer(profile.edit(user, **given)).data)
+
+
+class Clerk(APIView):
+    """Let a Clerk account sign in to the own one."""
+
+    permission_classes = (IsAuthenticated, NotByAccessKey)
+
+    @extend_schema(request=ClerkSerializer, responses={200: MESSAGE, 409: None})
+    def post(self, request: Request) -> Response:
+        serializer = ClerkSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        person = clerk.verify(serializer.validated_data["clerk_token"])
+        identities.connect(cast("User", request.user), person)
+        return Response({"message": "Clerk account connected successfully"})
 
 
 class AccessKeys(mixins.ListModelMixin, GenericViewSet[AccessKey]):

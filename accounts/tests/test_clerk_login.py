@@ -10,13 +10,14 @@ from django.db import connection
 from django.test import Client
 from rest_framework.test import APIClient
 
-from accounts import identities
+from accounts import identities, keys
 from accounts.clerk import Person
 from accounts.models import ExternalIdentity, TokenFamily, User
 from accounts.tests.clerk_server import SECRET, ClerkServer, running_clerk
 
 LOGIN = "/api/auth/login"
 ME = "/api/users/me"
+CONNECT = "/api/v1/users/clerk"
 
 
 @pytest.fixture
@@ -55,8 +56,6 @@ def test_another_issuers_subject_of_the_same_name_is_somebody_else(settings: Any
 @pytest.mark.parametrize(
     "claims",
     [
-        {"email": "alice@example.com", "email_verified": True},
-        {"email": "ALICE@example.com", "email_verified": True},
         {"email": "alice@example.com", "email_verified": False},
         {"email": "alice@example.com"},
         {"email": "alice@example.com", "email_verified": "true"},
@@ -64,7 +63,7 @@ def test_another_issuers_subject_of_the_same_name_is_somebody_else(settings: Any
         {"sub": "alice@example.com"},
     ],
 )
-def test_an_address_or_a_name_never_leads_to_an_account(
+def test_an_unproven_address_or_a_name_never_leads_to_an_account(
     clerk_server: ClerkServer, alice: User, claims: dict[str, Any]
 ) -> None:
     body = sign_in(clerk_server.token(**claims))
@@ -72,6 +71,43 @@ def test_an_address_or_a_name_never_leads_to_an_account(
     assert body["user"]["email"].endswith("@no-address.invalid")
     alice.refresh_from_db()
     assert (alice.email, alice.external_identities.count()) == ("alice@example.com", 0)
+
+
+@pytest.mark.parametrize("email", ["alice@example.com", "ALICE@example.com"])
+def test_whose_verified_address_has_an_account_connects_to_it_first(
+    api: APIClient, alice_api: APIClient, clerk_server: ClerkServer, alice: User, email: str
+) -> None:
+    token = clerk_server.token(email=email, email_verified=True)
+    refused = api.post(LOGIN, {"clerkToken": token})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "CONFLICT")
+    assert "connect Clerk" in refused.json()["error"]["message"]
+    assert (User.objects.count(), ExternalIdentity.objects.count()) == (1, 0)
+    for _ in range(2):
+        assert alice_api.post(CONNECT, {"clerk_token": token}).status_code == 200
+    assert sign_in(token)["user"]["id"] == str(alice.pk)
+    assert ExternalIdentity.objects.count() == 1
+
+
+def test_nobody_connects_what_is_anothers_or_by_a_key(
+    api: APIClient, mallory_api: APIClient, victor_api: APIClient, clerk_server: ClerkServer,
+    alice: User,
+) -> None:  # fmt: skip
+    token = clerk_server.token()
+    assert api.post(CONNECT, {"clerk_token": token}).status_code == 401
+    api.credentials(HTTP_X_API_KEY=keys.create(user=alice, name="k", scopes=[])[1])
+    assert api.post(CONNECT, {"clerk_token": token}).status_code == 403
+    assert mallory_api.post(CONNECT, {"clerk_token": f"{token}x"}).status_code == 401
+    assert victor_api.post(CONNECT, {"clerk_token": token}).status_code == 200
+    refused = mallory_api.post(CONNECT, {"clerk_token": token})
+    assert (refused.status_code, refused.json()["code"]) == (409, "CONFLICT")
+    assert ExternalIdentity.objects.get().user.username == "victor"
+
+
+def test_connecting_needs_the_setting(alice_api: APIClient, settings: Any) -> None:
+    settings.CLERK_ISSUER = ""
+    answer = alice_api.post(CONNECT, {"clerk_token": "x"})
+    assert answer.status_code == 503
+    assert "CLERK_ISSUER" in answer.json()["message"]
 
 
 @pytest.mark.django_db

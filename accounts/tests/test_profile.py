@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from rest_framework.test import APIClient
@@ -96,6 +97,22 @@ def test_another_accounts_address_is_a_conflict(
     assert (response.status_code, response.json()["code"]) == (409, "CONFLICT")
     alice.refresh_from_db()
     assert alice.email == "alice@example.com"
+
+
+def test_addresses_are_tried_no_more_often_than_by_signing_up(
+    alice_api: APIClient, mallory: User, settings: Any
+) -> None:
+    settings.RATELIMIT_ENABLE = True
+    cache = {**settings.CACHES["default"], "KEY_PREFIX": f"{settings.REDIS_PREFIX}:{uuid4()}"}
+    settings.CACHES = {"default": cache}
+
+    def tried(email: str) -> int:
+        return int(alice_api.put(PLAIN[0], {"email": email}).status_code)
+
+    assert [tried(mallory.email) for _ in range(5)] == [409] * 5
+    assert tried(mallory.email) == tried("nobody@example.com") == 429
+    assert tried("ALICE@example.com") == 200, "the own one tells nothing"
+    assert alice_api.put(PLAIN[0], {"name": "New"}).status_code == 200
 
 
 def test_the_own_address_in_another_case_is_none(alice_api: APIClient) -> None:

@@ -45,7 +45,8 @@ RATE = re.compile(r"[1-9][0-9]*/([1-9][0-9]*)?[smhd]")
 DEFAULT_PLAN = "free"
 PLANLESS_RATE = "100/1h"
 """For accounts whose plan has no row: what the contract gives the free plan."""
-UNLIMITED_PREFIXES = ("/api/health", "/api/v1/health")
+UNCOUNTED_PREFIXES = ("/api/health", "/api/v1/health", "/api/webhooks")
+"""Probes; and webhooks, which are counted when it is known who sends them: ``limit_webhook``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,19 @@ def limit_authentication(request: HttpRequest, account: str) -> None:
         if limit.scope == "authentication" or (usage and usage.is_refused):
             request.rate_usage = usage  # type: ignore[attr-defined] # ours, for the headers
         _refuse(usage)
+
+
+def limit_webhook(request: HttpRequest, hook: str) -> None:
+    """Count a delivery against the hook that was proven to send it, without one against the address.
+
+    Services send everybody's deliveries from the same few addresses. Raise LimitReached.
+    """
+    rate: str = settings.RATE_LIMITS["webhook"]
+    known = Limit("webhook", rate, hook)
+    unknown = Limit("webhook_refused", rate, client_address(request))
+    usage = count(request, known if hook else unknown)
+    request.rate_usage = usage  # type: ignore[attr-defined] # ours, for the headers
+    _refuse(usage)
 
 
 def headers(request: HttpRequest) -> dict[str, str]:
@@ -214,7 +228,7 @@ _local = LocalCounters()
 def _limits_of(request: Request) -> list[Limit]:
     """Return the limits of a route, the general one of its row first."""
     path = request._request.path_info.rstrip("/")
-    if path.startswith(UNLIMITED_PREFIXES):
+    if path.startswith(UNCOUNTED_PREFIXES):
         return []
     if request.method == "POST" and path in AUTHENTICATION_PATHS:
         return _authentication(request._request, _account(request))
@@ -241,8 +255,6 @@ def _authentication(request: HttpRequest, account: str) -> list[Limit]:
 def _general(request: Request, path: str) -> Limit:
     rates: dict[str, Any] = settings.RATE_LIMITS
     who = _who(request)
-    if path.startswith("/api/webhooks"):
-        return Limit("webhook", rates["webhook"], client_address(request._request))
     if path.startswith(tuple(WORK_PATHS)):
         return Limit("work", rates["work"], who)
     if path.startswith("/api/v1"):

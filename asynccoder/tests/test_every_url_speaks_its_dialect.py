@@ -15,7 +15,7 @@ API = [path for path in PATHS if re.match(r"/(api|auth)(/|$)", path)]
 PLAIN = re.compile(r"/api/(v1|build|analysis|chat|files|health|auth/register)(/|$)|/auth/")
 # What a viewer may change: the own account, its keys, its sign-ins.
 OWN = re.compile(
-    r"(/api|/api/v1)?/(auth/\w+|users/me|users/profile|access-keys(/.+)?)"
+    r"(/api|/api/v1)?/(auth/\w+|users/(me|profile|clerk)|access-keys(/.+)?)"
     r"|/api/webhooks/\w+"  # Nobody signs in there.
 )
 

@@ -10,7 +10,7 @@ import json
 import re
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -22,19 +22,26 @@ from django.db import models, transaction
 from rest_framework.test import APIClient
 
 from accounts import keys as access_keys
+from accounts import tokens
 from accounts.api import serializers as accounts
 from accounts.models import User
+from accounts.tests.clerk_server import running_clerk
 from aimodels import keys as provider_keys
 from aimodels import own
 from aimodels.api import serializers as aimodels
+from asynccoder.api import document
 from asynccoder.api.dialects import camelised
+from asynccoder.tests.github_server import FakeGithub
 from asynccoder.tests.test_every_route_asks_for_its_credential import API, UNSAFE
 from asynccoder.tests.test_every_url_speaks_its_dialect import PLAIN
 from billing.api import serializers as billing
 from billing.tests.make import give
 from conftest import signed_in
 from repositories.api import serializers as repositories
+from repositories.tests.github_server import TOKEN as GITHUB_TOKEN
+from repositories.tests.github_server import connect_account
 from repositories.tests.make import make_upstream
+from tasks import streams
 from tasks.api import serializers as tasks
 from tasks.tests.make import make_repository, make_task
 
@@ -69,15 +76,41 @@ class Route:
     is_open: bool = False
 
 
+class Reusable(dict[str, str]):
+    """GitHub's codes, which serve again: each request is made twice."""
+
+    def pop(self, code: str, *_: Any) -> str:
+        return self[code]
+
+
+LOGIN = {"email": "alice", "password": "correct horse battery"}
+REFRESH, CODE = {"refresh_token": "{refresh_token}"}, {"code": "a_code"}
+CLERK = {"clerk_token": "{clerk_token}"}
 REGISTRATION = {"email": "ann@example.com", "password": "correct horse battery"}
 TASK = {"type": "debug", "prompt": "Fix it", "repository_id": "{repository}", "model": "builtin"}
 MODEL = {"name": "mine", "base_url": MODEL_URL}
 PROFILE = {"display_name": "New"}
+ANALYSIS = {"project_name": "connected"}
+EXECUTION = {
+    "task_type": "debug",
+    "prompt": "Fix it",
+    "repository_id": "{repository}",
+    "model": "builtin",
+}
 
 ROUTES = [
     Route("post", "/api/auth/register", REGISTRATION, accounts.RegistrationSerializer, 201, True),
     Route("post", "/api/v1/auth/register", REGISTRATION, accounts.RegistrationSerializer, 201, True),
-    Route("post", "/api/v1/auth/login", {"email": "alice", "password": "correct horse battery"}, accounts.LoginSerializer, 200, True),
+    Route("post", "/api/v1/auth/login", LOGIN, accounts.LoginSerializer, 200, True),
+    Route("post", "/api/auth/login", LOGIN, accounts.LoginSerializer, 200, True),
+    Route("post", "/auth/login", LOGIN, accounts.LoginSerializer, 200, True),
+    Route("post", "/api/auth/login", CLERK, accounts.ClerkSerializer, 200, True),
+    Route("post", "/api/auth/refresh", REFRESH, accounts.RefreshSerializer, 200, True),
+    Route("post", "/api/v1/auth/refresh", REFRESH, accounts.RefreshSerializer, 200, True),
+    Route("post", "/api/auth/github/connect", CODE, accounts.GithubCodeSerializer),
+    Route("post", "/api/v1/users/github", CODE, accounts.GithubCodeSerializer),
+    Route("delete", "/api/v1/users/github", {}, status=204),
+    Route("post", "/api/v1/users/clerk", CLERK, accounts.ClerkSerializer),
     Route("put", "/api/users/me", PROFILE, accounts.ProfileSerializer),
     Route("put", "/api/v1/users/me", PROFILE, accounts.ProfileSerializer),
     Route("put", "/api/v1/users/profile", PROFILE, accounts.ProfileSerializer),
@@ -89,22 +122,63 @@ ROUTES = [
     Route("post", "/api/v1/models", MODEL, aimodels.OwnModelSerializer, 201),
     Route("put", "/api/v1/models/{own_model}", {"display_name": "New"}, aimodels.OwnModelSerializer),
     Route("delete", "/api/v1/models/{own_model}", {}, status=204),
+    Route("post", "/api/v1/models/test", {"model_id": "{own_model}"}, aimodels.TrialSerializer),
     Route("post", "/api/v1/billing/subscribe", {"plan": "pro"}, billing.SubscribeSerializer, 503),
     Route("post", "/api/v1/repositories", {"url": "{upstream}"}, repositories.ConnectSerializer, 201),
     Route("put", "/api/v1/repositories/{repository}", {"setup_command": "make"}, repositories.EditSerializer),
     Route("patch", "/api/v1/repositories/{repository}", {"setup_command": "make"}, repositories.EditSerializer),
     Route("delete", "/api/v1/repositories/{spare}", {}, status=204),
+    Route("post", "/api/v1/repositories/sync", {"force": True}, repositories.SyncSerializer),
+    Route("post", "/api/repositories/sync", {"force": False}, repositories.SyncSerializer),
     Route("post", "/api/v1/tasks", TASK, tasks.TaskRequestSerializer, 201),
     Route("post", "/api/tasks", TASK, tasks.TaskRequestSerializer, 201),
     Route("put", "/api/v1/tasks/{task}", {"title": "New"}, tasks.TaskEditSerializer),
     Route("put", "/api/tasks/{task}/cancel", {}),
     Route("post", "/api/v1/tasks/{task}/cancel", {}),
     Route("post", "/api/build", {"project_name": "mine", "goal": "A thing"}, tasks.BuildRequestSerializer, 202),
+    Route("post", "/api/analysis", ANALYSIS, tasks.AnalysisRequestSerializer, 202),
+    Route("post", "/api/v1/execute", EXECUTION, tasks.ExecuteRequestSerializer, 202),
+    Route("post", "/api/v1/execute/stream", EXECUTION, tasks.ExecuteRequestSerializer),
 ]  # fmt: skip
 
 
+SIGNED = {("post", "/api/webhooks/github")}
+"""Believed by a signature over the whole body: nobody else can add a field."""
+
+
+def operations_with_a_body(paths: dict[str, Any]) -> set[tuple[str, str]]:
+    return {
+        (method, re.sub(r"\{\w+\}", "{}", path))
+        for path, item in paths.items()
+        for method, operation in item.items()
+        if "requestBody" in operation
+    }
+
+
+def test_every_operation_that_takes_a_body_has_a_row() -> None:
+    taking = operations_with_a_body(document.document()["paths"])
+    rows = {(route.method, re.sub(r"\{\w+\}", "{}", route.path)) for route in ROUTES if route.body}
+    assert len(taking) > 20
+    assert taking - rows == SIGNED
+
+
 @pytest.fixture
-def world(alice: User, mallory: User, settings: Any, tmp_path: Path) -> World:
+def clerk_token(settings: Any) -> Iterator[str]:
+    with running_clerk() as clerk:
+        settings.CLERK_ISSUER = clerk.url
+        yield clerk.token(email="carol@example.com", email_verified=True)
+
+
+@pytest.fixture
+def world(
+    alice: User, mallory: User, settings: Any, tmp_path: Path, github: FakeGithub,
+    clerk_token: str, monkeypatch: pytest.MonkeyPatch,
+) -> World:  # fmt: skip
+    # The client of the tests is no ASGI server: a stream of its own has no slot.
+    monkeypatch.setattr(streams, "slot_of", lambda request, user: streams.Slot())
+    connect_account(alice, github)
+    github.codes = Reusable(a_code=GITHUB_TOKEN)
+    github.add_repository("octo/found")
     settings.LOCAL_REPOSITORIES = [str(tmp_path)]
     settings.OUTBOUND_ALLOWED = ["127.0.0.1:9"]
     settings.STRIPE_SECRET_KEY = ""
@@ -125,8 +199,13 @@ def world(alice: User, mallory: User, settings: Any, tmp_path: Path) -> World:
         "own_model": own.add(owner=alice, values=values),
     }
     ids = {name: str(row.pk) for name, row in ours.items()}
+    more = {
+        "upstream": str(upstream),
+        "clerk_token": clerk_token,
+        "refresh_token": tokens.begin(alice).refresh,
+    }
     known = {identity.replace("-", ""): name for name, identity in ids.items()}
-    return World(ids | {"upstream": str(upstream)}, known)
+    return World(ids | more, known)
 
 
 def filled(value: Any, ids: dict[str, str]) -> Any:
@@ -198,7 +277,7 @@ def clean(name: str, value: Any, numbers: set[str], known: dict[str, str]) -> An
         return bool(value)
     if isinstance(value, datetime):
         return "a moment"
-    if name.endswith("_seconds"):
+    if name.endswith(("_seconds", "duration_ms")):
         return "a while"
     if isinstance(value, date):
         return str(value)

@@ -133,6 +133,7 @@ def test_with_the_setting_nobody_is_put_on_a_plan_unpaid(
     settings.STRIPE_SECRET_KEY = "sk_test_0123456789abcdef"
     answer = alice_api.post(SUBSCRIBE, {"plan": "pro"})
     assert (answer.status_code, answer.json()["code"]) == (503, "SERVICE_UNAVAILABLE")
+    assert "not part of this version" in answer.json()["message"]
     assert "sk_test" not in answer.content.decode()
     alice.refresh_from_db()
     assert alice.plan == "free"

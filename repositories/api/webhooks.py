@@ -10,8 +10,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from asynccoder.api import limits
 from asynccoder.api.shapes import MESSAGE
-from asynccoder.lib.errors import TooLarge
+from asynccoder.lib.errors import AppError, TooLarge
 from repositories import webhooks
 
 
@@ -22,19 +23,29 @@ class GithubWebhook(APIView):
     @extend_schema(request=OpenApiTypes.OBJECT, responses={200: MESSAGE, 401: None})
     def post(self, request: Request) -> Response:
         """Store a signed delivery once; the work comes after the answer."""
-        webhooks.require_secret()
-        headers = request.headers
-        given = webhooks.Given(
-            # DRF's data would parse it before it is proven.
-            body=_raw(request._request),
-            signature=headers.get("X-Hub-Signature-256", ""),
-            event=headers.get("X-GitHub-Event", ""),
-            delivery=headers.get("X-GitHub-Delivery", ""),
-            hook_id=headers.get("X-GitHub-Hook-ID", ""),
-            is_form=request._request.content_type == "application/x-www-form-urlencoded",
-        )
+        try:
+            webhooks.require_secret()
+            given = _given(request._request)
+            webhooks.prove(given)
+        except AppError:
+            limits.limit_webhook(request._request, "")
+            raise
+        limits.limit_webhook(request._request, f"hook {given.hook_id}")
         webhooks.receive(given)
         return Response({"message": "Webhook processed successfully"})
+
+
+def _given(request: HttpRequest) -> webhooks.Given:
+    headers = request.headers
+    return webhooks.Given(
+        # DRF's data would parse it before it is proven.
+        body=_raw(request),
+        signature=headers.get("X-Hub-Signature-256", ""),
+        event=headers.get("X-GitHub-Event", ""),
+        delivery=headers.get("X-GitHub-Delivery", ""),
+        hook_id=headers.get("X-GitHub-Hook-ID", ""),
+        is_form=request.content_type == "application/x-www-form-urlencoded",
+    )
 
 
 def _raw(request: HttpRequest) -> bytes:

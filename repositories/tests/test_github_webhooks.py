@@ -159,6 +159,26 @@ def test_signing_in_does_not_stand_for_a_signature(alice_api: APIClient, api: AP
         assert client.post(PATH, payload()).status_code == 401
 
 
+def test_deliveries_are_counted_by_hook_and_forgeries_by_address(
+    db: None, settings: LazySettings
+) -> None:
+    """All of GitHub's customers share its addresses: a forger there must stop nobody else."""
+    settings.RATELIMIT_ENABLE = True
+    cache = {**settings.CACHES["default"], "KEY_PREFIX": f"{settings.REDIS_PREFIX}:{uuid.uuid4()}"}
+    settings.CACHES = {"default": cache}
+    settings.RATE_LIMITS = settings.RATE_LIMITS | {"webhook": "2/1h"}
+
+    def codes(**headers: str) -> list[int]:
+        return [deliver({}, "star", **headers).status_code for _ in range(3)]
+
+    assert codes(**{"X-Hub-Signature-256": "sha256=0"}) == [401, 401, 429]
+    assert codes() == [200, 200, 429]
+    assert codes(**{"X-GitHub-Hook-ID": "8"}) == [200, 200, 429]
+    refused = deliver({}, "star")
+    assert (refused["X-RateLimit-Limit"], refused["X-RateLimit-Remaining"]) == ("2", "0")
+    assert refused["Retry-After"]
+
+
 def test_without_the_secret_it_says_so(db: None, settings: LazySettings) -> None:
     settings.GITHUB_WEBHOOK_SECRET = ""
     body = json.dumps(payload()).encode()
