@@ -138,6 +138,9 @@ CHANNEL_LAYERS = {
     }
 }
 
+# Pages and REST on a WSGI server (asynccoder/wsgi_server.py); the embedded one has threads of its own.
+WEB_PROCESSES = env.int("WEB_PROCESSES", default=1)
+WEB_THREADS = env.int("WEB_THREADS", default=8)
 # How many sockets a user may have open in one web process, and how many may not be signed in yet.
 SOCKETS_PER_USER = env.int("SOCKETS_PER_USER", default=20)
 SOCKETS_UNKNOWN = env.int("SOCKETS_UNKNOWN", default=500)

@@ -37,7 +37,7 @@ def text_files() -> Iterator[Path]:
     """Yield every text file of ours, in the root, the apps and the folders beside them."""
     kinds = {".py", ".md", ".toml", ".txt", ".yaml", ".yml", ".html", ".js", ".css", ".json", ""}
     top = [path for path in ROOT.iterdir() if path.is_file() and path.suffix in kinds]
-    folders = [*PACKAGES, "docs", "templates", ".ci"]
+    folders = [*PACKAGES, "docs", "proxy", "templates", ".ci"]
     deep = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()]
     for path in (*top, *deep):
         if (
@@ -121,7 +121,7 @@ def test_env_example_names_every_variable_that_is_read_and_no_other() -> None:
         if path.relative_to(ROOT).parts[0] in APPS
     )
     read = {first or second for first, second in re.findall(READS, sources)} - NOT_THE_OPERATORS
-    outside = {"TEST_DATABASE_URL", "TEST_REDIS_URL", "POSTGRES_PASSWORD"}
+    outside = {"TEST_DATABASE_URL", "TEST_REDIS_URL", "POSTGRES_PASSWORD", "PROXY_BIND"}
     assert read - set(named_in_example()) == set()
     assert set(named_in_example()) - read - outside == set()
 
