@@ -19,6 +19,7 @@ from asynccoder.lib.errors import NotAllowed, RunFailed
 from repositories import git, github_access, hosted
 from repositories.errors import (
     AlreadyConnected,
+    CredentialBroken,
     CredentialRefused,
     FetchFailed,
     GithubTokenRefused,
@@ -144,11 +145,17 @@ def _seal(repository: Repository, credential: git.Credential) -> None:
 
 
 def credential_of(repository: Repository) -> git.Credential | None:
-    """Return the opened credential, else the owner's GitHub token where it is GitHub's, or None."""
+    """Return the opened credential, else the owner's GitHub token where it is GitHub's, or None.
+
+    Raises CredentialBroken.
+    """
     if not repository.sealed_credential:
         token = github_access.token_for_git(repository)
         return git.Credential(TOKEN_USER, token) if token else None
-    plain = fields.unseal(repository.sealed_credential, context=_context(repository))
+    try:
+        plain = fields.unseal(repository.sealed_credential, context=_context(repository))
+    except fields.SealBroken as error:
+        raise CredentialBroken from error
     username, _, secret = plain.partition(":")
     return git.Credential(username, secret)
 
@@ -315,6 +322,7 @@ def can_push(repository: Repository) -> bool:
     """Tell whether a branch could be pushed: a credential, or a local repository of our own user.
 
     Objects written by another user (root above all) would lock the owner out of a local one.
+    Raises CredentialBroken.
     """
     if repository.kind == Repository.Kind.LOCAL:
         path = Path(repository.url)

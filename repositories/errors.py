@@ -21,6 +21,10 @@ class LocalPathRefused(RepositoryRefused):
     """Paths on this server can only be connected where the operator allows it."""
 
 
+class CredentialBroken(RepositoryRefused):
+    """The stored credential cannot be opened with this server's keys. Connect it again."""
+
+
 class SettingRefused(AppError):
     """The repository's setting cannot be kept."""
 

@@ -13,7 +13,8 @@ from accounts import github as accounts_github
 from accounts.errors import GithubAway
 from accounts.models import GithubAccount, User
 from asynccoder.lib import outbound
-from repositories.errors import GithubMissing, GithubRefused, GithubTokenRefused
+from asynccoder.lib.fields import SealBroken
+from repositories.errors import CredentialBroken, GithubMissing, GithubRefused, GithubTokenRefused
 from repositories.forges.github import BranchFacts, GitHub
 from repositories.models import Repository
 
@@ -25,9 +26,12 @@ PORTS = {"https": 443, "http": 80}
 
 @contextmanager
 def reaching(account: GithubAccount) -> Iterator[GitHub]:
-    """Give the account's GitHub to the block; a token that is refused there is remembered."""
+    """Give the account's GitHub to the block; a token that is refused there is remembered.
+
+    Raises CredentialBroken, and what the block raises.
+    """
     forge = GitHub(
-        accounts_github.token_of(account).reveal(),
+        _token_of(account),
         api_url=settings.GITHUB_API_URL,
         timeout=settings.GITHUB_TIMEOUT_SECONDS,
     )
@@ -73,12 +77,22 @@ def name_on_github(repository: Repository) -> str:
 
 
 def token_for_git(repository: Repository) -> str:
-    """Return the owner's GitHub token where git may send it to the repository, else ""."""
+    """Return the owner's GitHub token where git may send it to the repository, else "".
+
+    Raises CredentialBroken.
+    """
     is_github = repository.is_active and repository.kind == Repository.Kind.GITHUB
     if not is_github or not is_on_github(repository.url):
         return ""
     account = accounts_github.account_of(repository.owner)
-    return accounts_github.token_of(account).reveal() if account else ""
+    return _token_of(account) if account else ""
+
+
+def _token_of(account: GithubAccount) -> str:
+    try:
+        return accounts_github.token_of(account).reveal()
+    except SealBroken as error:
+        raise CredentialBroken from error
 
 
 def doubt_token(owner: User) -> bool:

@@ -12,9 +12,10 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from accounts.models import User
-from asynccoder.lib import redact, storable
+from asynccoder.lib import outbound, redact, storable
 from asynccoder.lib.errors import AppError, RunFailed
 from repositories import connect, git, hosted, pull_requests
+from repositories.errors import RepositoryRefused
 from repositories.forges.github import NewPull
 from repositories.models import Repository
 from tasks import lease, packs, stores
@@ -208,19 +209,24 @@ def _push(task: Task, bench: RunBench, commit: str, branch: str) -> str:
         return "Kept here: the repository was disconnected, or may not be worked on any more."
     if repository.kind == Repository.Kind.HOSTED:
         return _publish_here(task, repository, commit, branch)
+    try:
+        return _push_there(repository, bench, commit, branch)
+    except (git.GitFailed, RepositoryRefused, outbound.UrlRefused) as error:
+        logger.info("push of %s refused: %s", task.pk, error)
+        return f"Kept here: the branch could not be pushed ({error})."[:500]
+
+
+def _push_there(repository: Repository, bench: RunBench, commit: str, branch: str) -> str:
+    """Push, or say why not. Raises GitFailed, RepositoryRefused, outbound.UrlRefused."""
     if not connect.can_push(repository):
         return "Kept here: this repository takes no pushes. The patch can be downloaded."
     sensitive = git.sensitive_changes([file.path for file in bench.changed_files()])
     if sensitive:
         return f"Kept here: {', '.join(sensitive)} need a person's approval before a push."
-    remote = connect.remote_of(repository)
-    try:
-        expected = git.remote_branch(bench.workspace.store, remote, branch)
-        if expected != commit:
-            git.push_branch(bench.workspace.store, remote, commit, branch, expected=expected)
-    except git.GitFailed as error:
-        logger.info("push of %s refused: %s", task.pk, error)
-        return f"Kept here: the remote did not take the branch ({error})."[:500]
+    store, remote = bench.workspace.store, connect.remote_of(repository)
+    expected = git.remote_branch(store, remote, branch)
+    if expected != commit:
+        git.push_branch(store, remote, commit, branch, expected=expected)
     return f"{PUSHED}{branch}"
 
 

@@ -25,8 +25,9 @@ FULL_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}/[A-Za-z0-9._-]{1,100}")
 USUAL_WAIT, LONGEST_WAIT = 60.0, 3600.0
 """Seconds to wait after a rate limit that does not say how long, and the most believed."""
 
-# What an answer raises that is not what GitHub sends, here and inside the client.
-MALFORMED = (AssertionError, AttributeError, KeyError, TypeError, ValueError)
+# What an answer raises that is not what GitHub sends, here and inside the client, which follows no
+# redirect to another host (RuntimeError) and those in a circle until Python ends it (RecursionError).
+MALFORMED = (AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)

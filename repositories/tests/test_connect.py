@@ -9,7 +9,6 @@ import pytest
 from django.conf import LazySettings
 
 from accounts.models import User
-from asynccoder.lib import fields
 from asynccoder.lib.errors import AppError, Conflict, NotAllowed, RunFailed
 from asynccoder.lib.outbound import UrlRefused
 from repositories import connect, errors, git
@@ -70,7 +69,7 @@ def test_credential_does_not_open_on_another_row(
     mine = connected(alice, server, secret=SECRET)
     theirs = connected(mallory, server, secret=SECRET)
     theirs.sealed_credential = mine.sealed_credential
-    with pytest.raises(fields.SealBroken):
+    with pytest.raises(errors.CredentialBroken):
         connect.credential_of(theirs)
 
 
