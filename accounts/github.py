@@ -18,7 +18,7 @@ from accounts.errors import GithubTaken, GithubUnconnected, StateRefused
 from accounts.models import GithubAccount, GithubState, User
 from asynccoder.lib import fields
 from asynccoder.lib.errors import NotAllowed
-from asynccoder.lib.fields import Secret
+from asynccoder.lib.fields import Rotation, Secret
 
 STATE_LIFE = timedelta(minutes=10)
 
@@ -88,16 +88,12 @@ def note_refusal(account: GithubAccount) -> None:
     rows.filter(refused_at__isnull=True).update(refused_at=timezone.now())
 
 
-def rotate_tokens() -> int:
-    """Seal every token again under the newest encryption key; return how many changed."""
-    changed = 0
-    for account in GithubAccount.objects.select_related("user").iterator():
-        old = account.sealed_token
-        new = fields.reseal(old, context=_context(account.user, account.github_id))
-        if new != old:
-            rows = GithubAccount.objects.filter(pk=account.pk, sealed_token=old)
-            changed += rows.update(sealed_token=new)
-    return changed
+def rotate_tokens() -> Rotation:
+    """Seal every token again under the newest encryption key."""
+    accounts = GithubAccount.objects.select_related("user")
+    return fields.rotate(
+        accounts, "sealed_token", lambda account: _context(account.user, account.github_id)
+    )
 
 
 def _refuse_viewer(user: User) -> None:

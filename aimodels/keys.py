@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from django.db.models import QuerySet
-
 from accounts.models import User
 from aimodels.errors import KeyRefused
 from aimodels.models import KeyProvider, ProviderConfig, ProviderKey, ProviderKind
 from asynccoder.lib import fields
-from asynccoder.lib.fields import Secret
+from asynccoder.lib.fields import Rotation, Secret
 
 MASK = "••••"
 SHOWN = 4
@@ -73,18 +69,14 @@ def reveal_config(config: ProviderConfig) -> Secret:
     return Secret(fields.unseal(config.sealed_key, context=_config_context(config)))
 
 
-def rotate() -> int:
-    """Seal every key again under the newest encryption key; return how many changed.
+def rotate_keys() -> Rotation:
+    """Seal users' keys again under the newest encryption key."""
+    return fields.rotate(ProviderKey.objects.all(), "sealed_key", _context)
 
-    A row at a time, and only if it is still what was read: a reader finds a key that opens at
-    every moment, and a key replaced meanwhile stays replaced.
-    """
-    changed = 0
-    for key in ProviderKey.objects.iterator():
-        changed += _reseal(ProviderKey.objects.all(), key, _context(key))
-    for config in ProviderConfig.objects.exclude(sealed_key="").iterator():
-        changed += _reseal(ProviderConfig.objects.all(), config, _config_context(config))
-    return changed
+
+def rotate_configs() -> Rotation:
+    """Seal the platform's own keys again under the newest encryption key."""
+    return fields.rotate(ProviderConfig.objects.all(), "sealed_key", _config_context)
 
 
 def mask(plain: str) -> str:
@@ -112,10 +104,3 @@ def _context(key: ProviderKey) -> str:
 
 def _config_context(config: ProviderConfig) -> str:
     return f"aimodels.ProviderConfig:{config.provider}"
-
-
-def _reseal(rows: QuerySet[Any], row: ProviderKey | ProviderConfig, context: str) -> int:
-    resealed = fields.reseal(row.sealed_key, context=context)
-    if resealed == row.sealed_key:
-        return 0
-    return rows.filter(pk=row.pk, sealed_key=row.sealed_key).update(sealed_key=resealed)

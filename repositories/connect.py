@@ -160,19 +160,9 @@ def credential_of(repository: Repository) -> git.Credential | None:
     return git.Credential(username, secret)
 
 
-def rotate_credentials() -> int:
-    """Seal every credential again under the newest encryption key; return how many changed.
-
-    A row at a time, and only if it is still what was read: one replaced meanwhile stays replaced.
-    """
-    changed = 0
-    for repository in Repository.objects.exclude(sealed_credential="").iterator():
-        old = repository.sealed_credential
-        new = fields.reseal(old, context=_context(repository))
-        if new != old:
-            rows = Repository.objects.filter(pk=repository.pk, sealed_credential=old)
-            changed += rows.update(sealed_credential=new)
-    return changed
+def rotate_credentials() -> fields.Rotation:
+    """Seal every credential again under the newest encryption key."""
+    return fields.rotate(Repository.objects.all(), "sealed_credential", _context)
 
 
 def remote_of(repository: Repository) -> git.Remote:

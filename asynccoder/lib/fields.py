@@ -10,13 +10,17 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
+from django.db.models import QuerySet
 
 from asynccoder.lib import redact
 
@@ -97,6 +101,33 @@ def reseal(sealed: str, *, context: str) -> str:
     if key_id(sealed) == next(iter(_keys())):
         return sealed
     return seal(unseal(sealed, context=context), context=context)
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """What came of sealing rows again: how many changed, and which no key opens."""
+
+    changed: int
+    broken: tuple[str, ...]
+
+
+def rotate(rows: QuerySet[Any], column: str, context: Callable[[Any], str]) -> Rotation:
+    """Seal a column of every row again under the first key.
+
+    A row at a time, and only if it is still what was read: a reader finds a text that opens at
+    every moment, and one replaced meanwhile stays replaced. A row that does not open is left.
+    """
+    changed, broken = 0, []
+    for row in rows.exclude(**{column: ""}).iterator():
+        old = getattr(row, column)
+        try:
+            new = reseal(old, context=context(row))
+        except SealBroken as reason:
+            broken.append(f"{row._meta.label} {row.pk}: {reason}")
+            continue
+        if new != old:
+            changed += rows.filter(pk=row.pk, **{column: old}).update(**{column: new})
+    return Rotation(changed, tuple(broken))
 
 
 def key_id(sealed: str) -> str:
