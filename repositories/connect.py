@@ -33,6 +33,7 @@ from repositories.names import NAME, RULE
 
 PATH = re.compile(r"(/[A-Za-z0-9._~+-][A-Za-z0-9._~+=,:-]*)+/?")
 CREDENTIAL_CHARACTERS = 1000
+FETCH_SECONDS = 600.0
 TOKEN_USER = "x-access-token"  # noqa: S105 - a user name that forges take beside a token
 
 
@@ -198,11 +199,14 @@ def disconnect_repository(repository: Repository) -> None:
     repository.refresh_from_db()
 
 
-def sync_repository(repository: Repository) -> None:
-    """Bring the mirror up to date and note when, or why not. Raises RunFailed's children."""
+def sync_repository(repository: Repository, *, seconds: float = FETCH_SECONDS) -> None:
+    """Bring the mirror up to date and note when, or why not. Raises RunFailed's children.
+
+    It takes ``seconds`` at most, and as many again where it waits for another's fetch.
+    """
     try:
         with as_failed_run():
-            values = _facts(repository, _bring_mirror(repository))
+            values = _facts(repository, _bring_mirror(repository, seconds))
     except RunFailed as error:
         failed = _blamed(repository, error)
         Repository.objects.filter(pk=repository.pk).update(sync_error=str(failed)[:500])
@@ -212,12 +216,12 @@ def sync_repository(repository: Repository) -> None:
         setattr(repository, name, value)
 
 
-def _bring_mirror(repository: Repository) -> list[git.Branch]:
+def _bring_mirror(repository: Repository, seconds: float) -> list[git.Branch]:
     mirror = mirror_path(repository)
     if repository.kind == Repository.Kind.HOSTED:
-        return hosted.bring_mirror(repository, mirror)
+        return hosted.bring_mirror(repository, mirror, patience=seconds)
     remote, most = _run_remote(repository), settings.REPOSITORY_MAX_BYTES
-    return git.ensure_mirror(mirror, remote, max_bytes=most)
+    return git.ensure_mirror(mirror, remote, max_bytes=most, timeout=seconds)
 
 
 def _blamed(repository: Repository, error: RunFailed) -> RunFailed:

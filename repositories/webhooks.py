@@ -1,7 +1,8 @@
 """GitHub's webhooks: proven by their signature, stored once, worked on after that.
 
-A delivery changes nothing by itself. The work is a function of what GitHub or git says now, or of
-GitHub's own time, so that repeats, replays and any order end in the same state.
+What the database alone can do is done with the storing; what fetches comes after the answer. The
+work is a function of what GitHub or git says now, or of GitHub's own time, so that repeats,
+replays and any order end in the same state.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hmac
 import json
 import logging
 import re
+import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -26,7 +28,7 @@ from django.utils.dateparse import parse_datetime
 
 from asynccoder.lib import storable, upcalls
 from asynccoder.lib.errors import AppError
-from repositories import connect
+from repositories import connect, git
 from repositories.errors import DeliveryBad, SignatureBad, WebhookNotSet
 from repositories.models import PullRequest, Repository, RepositoryWebhook, WebhookDelivery
 
@@ -34,14 +36,17 @@ logger = logging.getLogger(__name__)
 
 MOST_BYTES = 25 * 1024**2
 """GitHub's own limit of a payload."""
-WORK_SECONDS = timedelta(minutes=15)
-"""How long whoever works on a delivery has it alone; longer than one fetch may take."""
+REFRESH_SECONDS = 30.0
+"""How long a push may keep the one thread for a repository; its next task fetches all the same."""
+DELIVERY_SECONDS = 120.0
+"""And how long for all rows of that repository together, but for the last one begun."""
+WORK_SECONDS = timedelta(minutes=5)
+"""How long whoever works on a delivery has it alone; longer than it may take."""
 PAUSES = (timedelta(seconds=10), timedelta(minutes=1), timedelta(minutes=10), timedelta(hours=1))
 """Between the tries of a delivery; after the last one it has failed."""
 MOST_TRIES = len(PAUSES) + 1
 UNHEARD = timedelta(seconds=10)
 KEPT = timedelta(days=90)
-MOST_RUNG = 100
 
 State = WebhookDelivery.State
 
@@ -59,10 +64,11 @@ class Given:
 
 
 def receive(given: Given) -> bool:
-    """Check and store a delivery, and have it worked on after the commit; False for a repeat.
+    """Check and store a delivery; False for a repeat.
 
-    Nothing is parsed before the signature is proven. Raises WebhookNotSet, SignatureBad,
-    DeliveryBad.
+    What only changes rows is done in the same transaction, so that no bell is needed for it; the
+    rest is worked on after the commit. Nothing is parsed before the signature is proven. Raises
+    WebhookNotSet, SignatureBad, DeliveryBad.
     """
     prove(given)
     row = _described(given, _payload(given))
@@ -71,7 +77,10 @@ def receive(given: Given) -> bool:
         WebhookDelivery.objects.bulk_create([row], ignore_conflicts=True)
         if not WebhookDelivery.objects.filter(pk=row.pk).exists():
             return False
-        if row.state == State.WAITING:
+        if row.event in AT_ONCE:
+            for repository in _repositories(row):
+                WORK[row.event](repository, row)
+        elif row.state == State.WAITING:
             transaction.on_commit(lambda: upcalls.call("webhook_stored", row.pk))
     return True
 
@@ -120,7 +129,7 @@ def _described(given: Given, payload: Mapping[str, Any]) -> WebhookDelivery:
         full_name=_text(repository.get("full_name"), 201),
         hook_id=int(given.hook_id) if re.fullmatch(r"[0-9]{1,18}", given.hook_id) else None,
         data=pick(payload) if pick else {},
-        state=State.WAITING if pick else State.DONE,
+        state=State.WAITING if pick and given.event not in AT_ONCE else State.DONE,
         received_at=now,
         run_after=now,
     )
@@ -176,14 +185,29 @@ def process(delivery_id: uuid.UUID) -> bool:
     if row.attempts > MOST_TRIES:
         _settle(row, row.error or "Whoever worked on it did not come to an end.")
         return False
-    try:
-        for repository in _repositories(row):
+    error = _work_on(row)
+    _settle(row, error)
+    return not error
+
+
+def process_due() -> int:
+    """Work on all deliveries that are due, oldest first; return how many were done by this."""
+    due = WebhookDelivery.objects.filter(state=State.WAITING, run_after__lte=timezone.now())
+    return sum(process(pk) for pk in list(due.order_by("run_after").values_list("pk", flat=True)))
+
+
+def _work_on(row: WebhookDelivery) -> str:
+    """Work on every repository of a delivery, whatever the others raise; return what they said."""
+    errors, end = [], time.monotonic() + DELIVERY_SECONDS
+    for repository in _repositories(row):
+        if time.monotonic() > end:
+            errors.append("The time was over before all rows of the repository.")
+            break
+        try:
             WORK[row.event](repository, row)
-    except AppError as error:
-        _settle(row, error.message)
-        return False
-    _settle(row, "")
-    return True
+        except (AppError, git.GitFailed, OSError) as error:
+            errors.append(f"{repository.owner}: {error}")
+    return "; ".join(errors)
 
 
 def _settle(row: WebhookDelivery, error: str) -> None:
@@ -201,13 +225,17 @@ def _settle(row: WebhookDelivery, error: str) -> None:
 
 
 def _repositories(row: WebhookDelivery) -> list[Repository]:
-    """Return every user's row of the repository that a delivery is about."""
+    """Return every user's row of the repository that a delivery is about.
+
+    Those that were fetched last come first, so that none waits for one that never succeeds.
+    """
     if row.github_id is None:
         return []
     address = f"{settings.GITHUB_URL}/{row.full_name}"
     by_address = Q(github_id__isnull=True, web_url__iexact=address)
     rows = Repository.objects.active().filter(kind=Repository.Kind.GITHUB)
-    return list(rows.filter(Q(github_id=row.github_id) | by_address).select_related("owner"))
+    mine = rows.filter(Q(github_id=row.github_id) | by_address).select_related("owner")
+    return list(mine.order_by(F("synced_at").desc(nulls_last=True)))
 
 
 def _note_hook(repository: Repository, row: WebhookDelivery) -> None:
@@ -225,7 +253,7 @@ def _refresh_mirror(repository: Repository, row: WebhookDelivery) -> None:
     """Fetch what was pushed; a repository that nobody has worked on yet has no mirror."""
     _note_hook(repository, row)
     if connect.mirror_path(repository).is_dir():
-        connect.sync_repository(repository)
+        connect.sync_repository(repository, seconds=REFRESH_SECONDS)
 
 
 def _update_pull_request(repository: Repository, row: WebhookDelivery) -> None:
@@ -257,15 +285,21 @@ WORK: dict[str, Callable[[Repository, WebhookDelivery], None]] = {
     "pull_request": _update_pull_request,
 }
 """What is done for each event, after what of its body is kept; all others are only noted."""
+AT_ONCE = {"ping", "pull_request"}
+"""The events whose work only changes rows."""
 
 
 # --- Housekeeping -------------------------------------------------------------------------------
 def ring_waiting() -> None:
-    """Ring for deliveries that nobody has heard of, or that are to be tried again."""
+    """Ring once where deliveries wait that nobody has heard of, or that are to be tried again.
+
+    Whoever hears it works on all that are due: more bells would only wait in the queue.
+    """
     unheard = timezone.now() - UNHEARD
     waiting = WebhookDelivery.objects.filter(state=State.WAITING, run_after__lte=unheard)
-    for delivery_id in list(waiting.order_by("run_after").values_list("pk", flat=True)[:MOST_RUNG]):
-        upcalls.call("webhook_stored", delivery_id)
+    oldest = waiting.order_by("run_after").first()
+    if oldest is not None:
+        upcalls.call("webhook_stored", oldest.pk)
 
 
 def try_again(delivery_ids: Iterable[uuid.UUID]) -> int:

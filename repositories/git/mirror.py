@@ -208,7 +208,7 @@ def absent_commits(repository: Path, commits: Sequence[str]) -> list[str]:
 
 
 def _fetch(path: Path, fetch: Fetch) -> None:
-    heads = remote_heads(fetch.remote)
+    heads = remote_heads(fetch.remote, seconds=min(CONTACT_SECONDS, fetch.seconds))
     if not heads.branches:
         raise RepositoryEmpty
     if not _has_all(path, heads):
@@ -277,7 +277,7 @@ class Heads:
     branches: tuple[Branch, ...]
 
 
-def remote_heads(remote: Remote) -> Heads:
+def remote_heads(remote: Remote, *, seconds: float = CONTACT_SECONDS) -> Heads:
     """Ask a remote for its branches. Raises CloneFailed, AuthenticationFailed."""
     finished = run(
         Call(
@@ -285,7 +285,7 @@ def remote_heads(remote: Remote) -> Heads:
                   "--end-of-options", remote.url, "HEAD", "refs/heads/*"],
             env=remote.environment(),
             bounds=Bounds(
-                seconds=CONTACT_SECONDS, output=HEADS_BYTES, memory=CONTACT_MEMORY
+                seconds=seconds, output=HEADS_BYTES, memory=CONTACT_MEMORY
             ),
         )
     )  # fmt: skip

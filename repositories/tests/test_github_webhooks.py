@@ -24,9 +24,9 @@ from rest_framework.test import APIClient
 
 from accounts.models import User
 from asynccoder.tests.github_server import FakeGithub
-from repositories import connect, sync, webhooks
+from repositories import connect, git, sync, webhooks
 from repositories.models import PullRequest, Repository, RepositoryWebhook, WebhookDelivery
-from repositories.tests.github_server import connect_account, serve_git
+from repositories.tests.github_server import TOKEN, connect_account, serve_git
 from repositories.tests.make import commit_upstream, plain_git
 from repositories.tests.rows import make_repository
 
@@ -245,14 +245,12 @@ def test_a_replay_does_nothing_even_after_it_was_forgotten(
     bodies = [pull("open", 5), pull("merged", 9)]
     for body in bodies:
         assert deliver(body, "pull_request", delivery=f"id-{bodies.index(body)}").status_code == 200
-        webhooks.process(WebhookDelivery.objects.latest("received_at").pk)
     with django_capture_on_commit_callbacks(execute=True):
         assert deliver(bodies[0], "pull_request", delivery="id-0").status_code == 200
     assert (rung, WebhookDelivery.objects.count()) == ([], 2)
     WebhookDelivery.objects.update(received_at=timezone.now() - timedelta(days=91))
     assert webhooks.forget_old() == 2
     deliver(bodies[0], "pull_request", delivery="id-0")
-    assert webhooks.process(WebhookDelivery.objects.get().pk)
     stored.refresh_from_db()
     assert stored.state == "merged"
 
@@ -294,8 +292,7 @@ def test_a_pull_request_ends_the_same_in_any_order(
     states = {1: "open", 2: "closed", 3: "merged"}
     for minute in (*order, *order):
         deliver(pull(states[minute], minute), "pull_request")
-    for row in WebhookDelivery.objects.order_by("received_at"):
-        assert webhooks.process(row.pk)
+    assert {row.state for row in WebhookDelivery.objects.all()} == {State.DONE}
     stored.refresh_from_db()
     assert (stored.state, stored.title) == ("merged", "Title at 3")
     other.refresh_from_db()
@@ -310,8 +307,7 @@ def test_a_pull_request_that_makes_no_sense_changes_nothing(
     values: dict[str, Any], alice: User, github: FakeGithub
 ) -> None:
     stored = make_pull_request(make_repository(alice, kind="github", github_id=5000))
-    deliver(pull("closed", 5, **values), "pull_request")
-    assert webhooks.process(WebhookDelivery.objects.get().pk)
+    assert deliver(pull("closed", 5, **values), "pull_request").status_code == 200
     stored.refresh_from_db()
     assert stored.title == "First"
 
@@ -333,12 +329,84 @@ def test_a_push_refreshes_the_mirror(alice: User, github: FakeGithub, tmp_path: 
     assert connect.commit_of(repository, "main") == commit
 
 
+def test_what_only_changes_rows_needs_no_worker(
+    alice: User, github: FakeGithub, django_capture_on_commit_callbacks: Any
+) -> None:
+    stored = make_pull_request(make_repository(alice, kind="github", github_id=5000))
+    with django_capture_on_commit_callbacks(execute=True):
+        deliver(pull("merged", 9), "pull_request")
+        deliver(payload("ping"), "ping")
+    stored.refresh_from_db()
+    assert (stored.state, RepositoryWebhook.objects.count(), rung) == ("merged", 1, [])
+
+
 def test_a_ping_tells_what_is_configured(alice: User, github: FakeGithub) -> None:
     make_repository(alice, kind="github", web_url=f"{github.url}/Octo/App")
     deliver(payload("ping"), "ping")
-    webhooks.process(WebhookDelivery.objects.get().pk)
     hook = RepositoryWebhook.objects.get()
     assert (hook.hook_id, hook.events, hook.is_active) == (7, ["push"], True)
+
+
+@pytest.fixture
+def shared(alice: User, mallory: User, github: FakeGithub, tmp_path: Path) -> Any:
+    """One repository in the lists of two users; mallory's mirror cannot be brought up to date.
+
+    Hers was fetched last, so hers is tried first.
+    """
+    connect_account(alice, github)
+    server = serve_git(github, tmp_path, "octo/app")
+    theirs = server.url("octo/app.git")
+    mine, hers = (
+        make_repository(owner, kind="github", github_id=5000, url=theirs)
+        for owner in (alice, mallory)
+    )
+    connect._seal(hers, git.Credential("bot", TOKEN))
+    hers.save()
+    for one in (mine, hers):
+        connect.sync_repository(one)
+    commit = commit_upstream(tmp_path / "work", {"new.txt": "new"})
+    plain_git("push", "-q", str(tmp_path / "served/octo/app.git"), "main", cwd=tmp_path / "work")
+    return server, mine, hers, commit
+
+
+@pytest.mark.parametrize("fault", ["refused", "slow"])
+def test_the_repository_of_another_that_fails_stops_nobody(
+    fault: str, shared: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, mine, hers, commit = shared
+    monkeypatch.setattr(webhooks, "REFRESH_SECONDS", 2.0)
+    (tmp_path / "served/octo/app.git").rename(tmp_path / "served/octo/moved.git")
+    mine.url = server.url("octo/moved.git")
+    mine.save()
+    if fault == "slow":
+        server.hang, server.hang_at = threading.Event(), "octo/app.git"
+    deliver(payload())
+    row = WebhookDelivery.objects.get()
+    assert not webhooks.process(row.pk)
+    assert connect.commit_of(mine, "main") == commit
+    row.refresh_from_db()
+    assert (row.state, row.error.startswith("mallory")) == (State.WAITING, True)
+    if server.hang:
+        server.hang.set()
+    server.hang = None
+    (tmp_path / "served/octo/moved.git").rename(tmp_path / "served/octo/app.git")
+    Repository.objects.update(url=server.url("octo/app.git"))
+    WebhookDelivery.objects.update(run_after=timezone.now())
+    assert webhooks.process(row.pk)
+    assert connect.commit_of(hers, "main") == commit
+
+
+def test_many_that_wait_are_rung_for_once_and_worked_on_by_one_bell(db: None) -> None:
+    for _ in range(30):
+        deliver(payload())
+    waited = timezone.now() - timedelta(minutes=1)
+    WebhookDelivery.objects.update(run_after=waited)
+    webhooks.ring_waiting()
+    assert len(rung) == 1
+    assert webhooks.process_due() == 30
+    rung.clear()
+    webhooks.ring_waiting()
+    assert (rung, webhooks.process_due()) == ([], 0)
 
 
 def test_work_that_fails_is_tried_again_and_then_given_up(
