@@ -11,7 +11,7 @@ from django.conf import settings
 
 from accounts.models import User
 from aimodels import keys
-from aimodels.errors import ModelInactive, ModelNotUsable
+from aimodels.errors import ModelInactive, ModelNotOwn, ModelNotUsable
 from aimodels.models import (
     AIModel,
     ProviderConfig,
@@ -48,7 +48,7 @@ class Access:
 
 
 def provider_access(model: AIModel, user: User) -> Access:
-    """Return how this user reaches the model; raise ModelNotUsable, ModelInactive or UrlRefused.
+    """Return how this user reaches the model; raise ModelNotUsable, ModelNotOwn, ModelInactive or UrlRefused.
 
     The user's own active key comes first, then staff's configuration, then the environment. A
     custom model never gets a key of the platform: its address was chosen by somebody else.
@@ -143,7 +143,7 @@ def _custom(model: AIModel, user: User) -> Access:
 
 def _own_custom(model: AIModel, user: User) -> Access:
     if model.owner_id != user.pk:
-        raise ModelNotUsable("Only its owner can use this model.")
+        raise ModelNotOwn("Only its owner can use this model.")
     destination = outbound.check(model.base_url)
     own = _own_key(user, model.provider)
     return Access(

@@ -8,7 +8,7 @@ import pytest
 
 from accounts.models import User
 from aimodels import access, keys, selection
-from aimodels.errors import ModelInactive, ModelNotUsable, ModelUnable, NoModel
+from aimodels.errors import ModelInactive, ModelNotOwn, ModelNotUsable, ModelUnable, NoModel
 from aimodels.models import AIModel, ProviderConfig, ProviderKey, ProviderKind
 from aimodels.tests.make import make_model
 from asynccoder.lib import outbound
@@ -117,7 +117,7 @@ def test_a_shared_custom_model_uses_staffs_key_only_at_staffs_address(alice: Use
 
 def test_nobody_uses_anothers_model(alice: User, staff: User, open_network: list[str]) -> None:
     model = own_model(alice)
-    with pytest.raises(ModelNotUsable):
+    with pytest.raises(ModelNotOwn):
         access.provider_access(model, staff)
     assert not access.is_usable(model, staff)
     assert access.is_usable(model, alice)

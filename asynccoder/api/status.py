@@ -168,5 +168,9 @@ def _is_secure() -> bool:
 
 
 def _room() -> dict[str, float]:
-    room = shutil.disk_usage(settings.VAR_DIR)
+    """Return the figures of the disk, or nothing where it cannot be asked."""
+    try:
+        room = shutil.disk_usage(settings.VAR_DIR)
+    except OSError:
+        return {}
     return {"free_bytes": room.free, "used_percent": round(100 * room.used / room.total, 1)}

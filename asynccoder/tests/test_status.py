@@ -124,6 +124,16 @@ def test_a_full_disk_is_unhealthy(client: Client, settings: Any) -> None:
     assert response.json()["components"]["disk"] == "unhealthy"
 
 
+def test_a_disk_that_is_away_is_unhealthy_and_has_no_figures(
+    staff_api: APIClient, settings: Any, tmp_path: Path
+) -> None:
+    settings.VAR_DIR = tmp_path / "away"
+    response = staff_api.get("/api/v1/health/detailed")
+    assert response.status_code == 503
+    assert response.json()["components"]["disk"] == "unhealthy"
+    assert response.json()["figures"]["disk"] == {}
+
+
 def test_the_real_owner_of_the_figures_is_asked(client: Client, settings: Any) -> None:
     from asynccoder.settings import UPCALLS
 
