@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psycopg
 
-from asynccoder.tests.processes import descendants, free_port, wait_for
+from asynccoder.tests.processes import descendants, ending_with_us, free_port, wait_for
 
 START_SECONDS = 60.0
 
@@ -48,7 +48,7 @@ class OwnPostgres:
         command += ["-k", str(self._data), "-c", "fsync=off"]
         # Its own child: whoever else had it might not reap it, and it would seem to run for ever.
         self._process = subprocess.Popen(
-            self._command(command), cwd="/", stdin=subprocess.DEVNULL,
+            ending_with_us(self._command(command)), cwd="/", stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         wait_for(self._answers, seconds=START_SECONDS, what="PostgreSQL answers")

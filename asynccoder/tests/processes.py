@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -58,12 +60,24 @@ def answers(url: str) -> bool:
     return False
 
 
+def ending_with_us(command: list[str]) -> list[str]:
+    """Return the command such that the kernel kills its process when this one ends (Linux).
+
+    A run of tests or a campaign that is killed would leave its servers and workers behind.
+    """
+    # It ends with the thread that has started it; of threads, only the main one lasts.
+    if threading.current_thread() is threading.main_thread() and (tool := shutil.which("setpriv")):
+        return [tool, "--pdeathsig", "KILL", *command]
+    return command
+
+
 @contextlib.contextmanager
 def running_redis(var_dir: Path) -> Iterator[str]:
     """Run a Redis of the caller's own and give its address; it may be flushed, paused or killed."""
     redis_server.prepare(var_dir)
     log = (var_dir / "redis.log").open("ab")
-    with log, subprocess.Popen(redis_server.command(var_dir), stdout=log, stderr=log) as server:
+    command = ending_with_us(redis_server.command(var_dir))
+    with log, subprocess.Popen(command, stdout=log, stderr=log) as server:
         url = redis_server.url(var_dir)
         try:
             wait_for(lambda: answers(url), what="Redis answers")
@@ -157,7 +171,7 @@ def launch(command: list[str], environment: dict[str, str], log: Path) -> Proces
     """Start a process group of its own in the project's folder, with its output in a file."""
     with log.open("wb") as output:
         popen = subprocess.Popen(
-            command,
+            ending_with_us(command),
             cwd=ROOT,
             env=environment,
             stdin=subprocess.DEVNULL,

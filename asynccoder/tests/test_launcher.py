@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from asynccoder.tests.processes import ROOT, answers, free_port, wait_for
+from asynccoder.tests.processes import ROOT, answers, ending_with_us, free_port, wait_for
 
 pytestmark = [
     pytest.mark.timeout(600),
@@ -71,7 +71,7 @@ class Launch:
         printed = self.folder / f"printed-{len(self.started)}"
         with printed.open("wb") as output:
             popen = subprocess.Popen(
-                [sys.executable, "-m", "asynccoder.launcher", *arguments],
+                ending_with_us([sys.executable, "-m", "asynccoder.launcher", *arguments]),
                 cwd=ROOT,
                 env=inherited | given,
                 stdin=subprocess.DEVNULL,

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from asynccoder.tests.processes import ROOT
+from asynccoder.tests.processes import ROOT, ending_with_us
 
 
 def play(name: str, *, count: int) -> str:
@@ -18,7 +18,7 @@ def play(name: str, *, count: int) -> str:
         name: value for name, value in os.environ.items() if not name.startswith("ASYNCCODER_")
     }
     done = subprocess.run(
-        [sys.executable, "-m", "campaigns", name, "--count", str(count)],
+        ending_with_us([sys.executable, "-m", "campaigns", name, "--count", str(count)]),
         cwd=ROOT,
         env=environment,
         capture_output=True,

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from asynccoder.tests.processes import ROOT
+from asynccoder.tests.processes import ROOT, ending_with_us
 
 DOCUMENT = ROOT / "docs" / "security.md"
 SECONDS = 1800
@@ -25,7 +25,7 @@ def run_campaign(name: str, folder: Path, *, count: int) -> str:
     command = [sys.executable, "-m", "campaigns", name, "--count", str(count)]
     command += ["--write", str(written)]
     done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
+        ending_with_us(command), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
     )  # fmt: skip
     assert done.returncode == 0, done.stdout.partition("\nLosses")[2] + done.stderr[-4000:]
     return written.read_text()

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from accounts.models import User
-from asynccoder.tests.processes import ROOT
+from asynccoder.tests.processes import ROOT, ending_with_us
 from campaigns import deploy
 from tasks.models import Step
 from tasks.tests.make import make_log, make_step, make_task
@@ -18,7 +18,7 @@ from tasks.tests.make import make_log, make_step, make_task
 @pytest.mark.timeout(900)
 def test_five_restarts_under_load_lose_and_double_nothing() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "campaigns", "deploy", "--count", "5"],
+        ending_with_us([sys.executable, "-m", "campaigns", "deploy", "--count", "5"]),
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from asynccoder.tests.processes import ROOT
+from asynccoder.tests.processes import ROOT, ending_with_us
 from campaigns.kill import script
 from campaigns.kill.points import BOUNDARY, PLACES, STEPS, TARGETS, plan
 from campaigns.kill.verdict import (
@@ -150,7 +150,7 @@ def test_the_script_is_thirty_steps_and_two_finishes() -> None:
 @pytest.mark.services
 @pytest.mark.timeout(900)
 def test_sixty_kills_lose_nothing() -> None:
-    command = [sys.executable, "-m", "campaigns", "kill", "--count", "66"]
+    command = ending_with_us([sys.executable, "-m", "campaigns", "kill", "--count", "66"])
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
     killed = re.search(r"- runs killed: (\d+)", done.stdout)
