@@ -18,6 +18,17 @@ from billing import limits
 pytest_plugins = ["asynccoder.tests.processes"]
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with what may take long: begun last, it would leave the other processes idle."""
+    usual = float(config.getini("timeout"))
+
+    def allowed(item: pytest.Item) -> float:
+        mark = item.get_closest_marker("timeout")
+        return float(mark.args[0]) if mark else usual
+
+    items.sort(key=allowed, reverse=True)
+
+
 @pytest.fixture(autouse=True)
 def _private_folder(settings, tmp_path):  # type: ignore[no-untyped-def]  # fixtures of pytest-django
     settings.VAR_DIR = tmp_path / "var"

@@ -230,7 +230,6 @@ def test_a_page_of_analyses_takes_three_queries(
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.timeout(120)
 def test_real_tools_measure_a_repository(
     alice: User, alice_api: APIClient, worker_process: Callable[..., Process], tmp_path: Path
 ) -> None:

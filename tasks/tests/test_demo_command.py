@@ -16,7 +16,7 @@ from repositories.models import Repository
 from tasks.models import Status, Task
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 def test_the_demo_task_completes_once_and_its_login_works(
     worker_process: Callable[..., Process], settings: Any, client: Client
 ) -> None:

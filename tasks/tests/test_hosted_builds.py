@@ -16,7 +16,7 @@ from asynccoder.tests.processes import Process
 from tasks.models import Task
 from tasks.tests.world import bash, build_world, finish
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.django_db(transaction=True)
 TEST = "def test_it():\n    assert open('app.txt').read()\n"
 WRITE = bash(f"printf 'one\\n' > app.txt && cat > test_app.py <<'END'\n{TEST}END")
 EXTEND = bash("test -f test_app.py && printf 'two\\n' >> app.txt")

@@ -25,7 +25,7 @@ from tasks.tests.test_forkserver import is_alive
 from tasks.tests.test_run_in_process import run
 from tasks.tests.world import World, bash, build_world, finish
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(400)]
 POST = "POST .*/pulls$"
 
 

@@ -16,7 +16,6 @@ from tasks.tests.world import World, bash, build_world, finish
 pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.services,
-    pytest.mark.timeout(120),
 ]
 # Git takes a file for text when its first 8000 bytes hold no NUL.
 LATE_NUL = "head -c 9000 /dev/zero | tr '\\0' a > big.txt; printf '\\nx\\0y\\n' >> big.txt"

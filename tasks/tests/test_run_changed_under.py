@@ -17,7 +17,7 @@ from tasks.models import Status
 from tasks.tests.test_run_survives import Gate, assert_done, assert_paid_once
 from tasks.tests.world import World, build_world, commit_files
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from tasks.models import Step, Task
 from tasks.tests.make import make_model
 from tasks.tests.world import commit_files, run_git
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.django_db(transaction=True)
 BROKEN = "def is_yen(code):\n    return code is 'JPY'\n"
 TEST = "from app import is_yen\n\n\ndef test_yen():\n    assert is_yen(''.join(['J', 'P', 'Y']))\n"
 
@@ -122,7 +122,7 @@ def told(task: Task) -> list[str]:
     return [text.split(":")[0] for text in messages if text.startswith("Setup")]
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_what_a_setup_makes_and_git_does_not_ignore_is_no_change_either(
     alice: User, repository: Repository, folder: Path
 ) -> None:

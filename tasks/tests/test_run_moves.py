@@ -23,7 +23,7 @@ from tasks.tests.world import World, bash, build_world, finish
 pytestmark = [
     pytest.mark.services,
     pytest.mark.django_db(transaction=True),
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(400),
 ]
 EDITS = [
     bash("echo one >> notes.txt; chmod +x app.py"),

@@ -26,7 +26,7 @@ from tasks.tests.make import make_task
 from tasks.tests.world import World, bash, build_world, finish
 from tasks.worker import Worker
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(400)]
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from tasks.models import Check, Status, Step, Task
 from tasks.tests.world import World, bash, build_world, commit_files, finish, run_git
 from tasks.workspace import task_folder
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.django_db(transaction=True)
 CHANGE = bash("echo done >> notes.txt")
 TESTED = {
     "app.py": "def double(number):\n    return number + 2\n",

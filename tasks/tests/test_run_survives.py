@@ -28,7 +28,7 @@ from tasks.tests.world import World, bash, build_world, finish
 pytestmark = [
     pytest.mark.services,
     pytest.mark.django_db(transaction=True),
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(400),
 ]
 STEPS = 8
 SCRIPT = [bash(f"echo line {number} >> notes.txt") for number in range(STEPS)] + finish()

@@ -22,7 +22,7 @@ from tasks.tests.make import make_model, make_task
 from tasks.tests.test_run_survives import sleepers
 from tasks.tests.world import PRICE, bash, commit_files, finish
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(400)]
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from tasks.workspace import task_folder
 pytestmark = [
     pytest.mark.services,
     pytest.mark.django_db(transaction=True),
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(400),
 ]
 FILES = {"app.py": "one = 1\n", "lock.txt": "x\n", "requirements.txt": "x\n"}
 SET_UP = "date +%N > made.txt; date +%N > mine.txt; date +%N >> lock.txt; mkdir -p vendor/a"

@@ -24,7 +24,7 @@ from tasks.tests.test_run_in_process import BROKEN, run
 from tasks.tests.world import commit_files, run_git
 from tasks.workspace import store_path
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.django_db(transaction=True)
 FILES = [{"path": "app.py", "content": BROKEN}]
 
 

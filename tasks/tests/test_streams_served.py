@@ -157,7 +157,7 @@ def read_whole(url: str, stream: str, sockets: str, token: str, *, is_socket: bo
     return count - 1
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_the_published_client_follows_a_run_to_its_result(
     alice: User,
     run_daphne: Callable[..., tuple[str, Process]],
