@@ -108,6 +108,8 @@ class ProviderKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # not generi
 @admin.register(KeyProvider)
 class KeyProviderAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # not generic at run time
     list_display = ["slug", "name", "key_url", "is_active"]
+    list_filter = ["is_active"]
+    search_fields = ["slug", "name"]
     list_editable = ["is_active"]
     readonly_fields = ["slug"]
     formfield_overrides = {URLField: {"assume_scheme": "https"}}

@@ -322,6 +322,11 @@ PARKED_MOST_SECONDS = env.int("PARKED_MOST_SECONDS", default=24 * 3600)
 STOP_SECONDS = env.float("STOP_SECONDS", default=25)
 CANCEL_POLL_SECONDS = env.float("CANCEL_POLL_SECONDS", default=0.5)
 
+# --- How many days logs are kept; 0: for ever ---------------------------------------------------
+FEED_KEEP_DAYS = env.int("FEED_KEEP_DAYS", default=90)
+KEY_USAGE_KEEP_DAYS = env.int("KEY_USAGE_KEEP_DAYS", default=365)
+WEBHOOKS_KEEP_DAYS = env.int("WEBHOOKS_KEEP_DAYS", default=90)
+
 # --- The sandbox --------------------------------------------------------------------------------
 SANDBOX_PROCESSES = env.int("SANDBOX_PROCESSES", default=256)
 SANDBOX_MEMORY_BYTES = env.int("SANDBOX_MEMORY_BYTES", default=2 * 1024**3)

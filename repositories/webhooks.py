@@ -46,7 +46,6 @@ PAUSES = (timedelta(seconds=10), timedelta(minutes=1), timedelta(minutes=10), ti
 """Between the tries of a delivery; after the last one it has failed."""
 MOST_TRIES = len(PAUSES) + 1
 UNHEARD = timedelta(seconds=10)
-KEPT = timedelta(days=90)
 
 State = WebhookDelivery.State
 
@@ -314,6 +313,8 @@ def try_again(delivery_ids: Iterable[uuid.UUID]) -> int:
 
 
 def forget_old() -> int:
-    """Delete deliveries that are long past; return how many."""
-    old = WebhookDelivery.objects.filter(received_at__lt=timezone.now() - KEPT)
-    return int(old.delete()[0])
+    """Delete deliveries that are older than WEBHOOKS_KEEP_DAYS (0: none); return how many."""
+    if not settings.WEBHOOKS_KEEP_DAYS:
+        return 0
+    before = timezone.now() - timedelta(days=settings.WEBHOOKS_KEEP_DAYS)
+    return int(WebhookDelivery.objects.filter(received_at__lt=before).delete()[0])

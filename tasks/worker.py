@@ -14,22 +14,20 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future, wait
-from importlib import import_module
 from typing import NoReturn
 
 from django.conf import settings
 from django.db import close_old_connections, connections
 from django.db.utils import DatabaseError
 
-from accounts import tokens
 from aimodels import providers
-from repositories import hosted, webhooks
-from tasks import heartbeat, lease, runner
+from repositories import webhooks
+from tasks import heartbeat, lease, runner, upkeep
 from tasks.errors import DeadlinePassed
 from tasks.forkserver import ForkServer
 from tasks.lease import Claim, Ending
 from tasks.models import Status
-from tasks.workspace import drop_abandoned, drop_layers, has_room
+from tasks.workspace import drop_layers, has_room
 
 logger = logging.getLogger(__name__)
 
@@ -311,15 +309,9 @@ class Worker:
         runner.end_from_outside(claimed, ending)
 
     def _tidy(self) -> None:
-        """Forget sign-ins that ran out and scratch folders of dead workers, now and then."""
         if time.monotonic() - self._tidied_at >= TIDY_SECONDS:
             self._tidied_at = time.monotonic()
-            tokens.forget_expired()
-            engine = import_module(settings.SESSION_ENGINE)
-            engine.SessionStore.clear_expired()
-            drop_abandoned()
-            webhooks.forget_old()
-            hosted.sweep()
+            upkeep.tidy()
 
     def _sweep(self) -> None:
         """Take back what lost its worker and serve what nobody claimed; needs no message."""

@@ -6,12 +6,15 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from repositories import hosted, webhooks
-from tasks import actors, lease, workspace
+from repositories import webhooks
+from tasks import actors, lease, upkeep
 
 
 class Command(BaseCommand):
-    help = "Take back expired leases, ring for the tasks that are due, clear what dead runs left."
+    help = (
+        "Take back expired leases, ring for the tasks that are due, clear what dead runs left, and "
+        "forget what is kept no longer."
+    )
 
     def handle(self, *args: Any, **options: Any) -> None:
         taken = lease.take_back_expired()
@@ -20,9 +23,9 @@ class Command(BaseCommand):
         for task_id in waiting:
             actors.ring(task_id)
         webhooks.ring_waiting()
-        dropped = workspace.drop_abandoned()
-        swept = hosted.sweep()
+        tidied = upkeep.tidy()
         self.stdout.write(
             f"{taken} leases taken back, {len(waiting)} tasks rung for, {ended} ended as overdue, "
-            f"{dropped} abandoned folders and {swept} bundles that nobody names removed."
+            f"{tidied.folders} abandoned folders and {tidied.bundles} bundles that nobody names "
+            f"removed, {tidied.rows} old rows of logs forgotten."
         )
