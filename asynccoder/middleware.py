@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import time
 import uuid
@@ -11,6 +12,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
+from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
 from django.utils.encoding import escape_uri_path
 from django.utils.functional import SimpleLazyObject
@@ -18,6 +20,7 @@ from django.utils.functional import SimpleLazyObject
 from asynccoder.api import limits, metrics
 from asynccoder.api.dialects import Dialect, Problem, dialect_of, error_body, is_api, snake
 from asynccoder.lib import logs
+from asynccoder.lib.connections import let_go
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
@@ -25,6 +28,23 @@ PATH_CHARACTERS = 500
 # Asked for again and again by machines: a line for each only where something is wrong.
 QUIET = re.compile(r"/(health|ready|metrics|api/health(/.*)?|static/.*)/?")
 logger = logging.getLogger("asynccoder.requests")
+
+
+class Connection:
+    """Closes the database's connection after a request that had a thread of its own (ASGI).
+
+    Nobody comes to that thread again: kept for CONN_MAX_AGE, it would only be open until it is
+    collected, one for every request.
+    """
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        if isinstance(request, ASGIRequest):
+            let_go()
+        return response
 
 
 class RequestId:
@@ -142,15 +162,37 @@ class ApiRequest:
         if len(request.path_info) > 1 and request.path_info.endswith("/"):
             request.path_info = request.path_info[:-1]
             request.path = request.path.removesuffix("/")
-        if "\0" in request.path_info or "%00" in request.META.get("QUERY_STRING", ""):
-            problem = Problem("VALIDATION_ERROR", "The address holds a NUL character.", 400)
-            return JsonResponse(error_body(request, problem), status=400)
+        problem = _problem(request)
+        if problem is not None:
+            return JsonResponse(error_body(request, problem), status=problem.status)
         if dialect_of(request) is Dialect.ENVELOPE:
             request.GET = _recased(request.GET)  # type: ignore[assignment] # the stubs name a private subclass
         response = self.get_response(request)
         for name, value in limits.headers(request).items():
             response[name] = value
         return response
+
+
+def _problem(request: HttpRequest) -> Problem | None:
+    """Return why no view could read the request, or None."""
+    if "\0" in request.path_info or "%00" in request.META.get("QUERY_STRING", ""):
+        return Problem("VALIDATION_ERROR", "The address holds a NUL character.", 400)
+    if "Transfer-Encoding" in request.headers and not request.META.get("CONTENT_LENGTH"):
+        return _measure(request)
+    return None
+
+
+def _measure(request: HttpRequest) -> Problem | None:
+    """Give a body that came in chunks its length; without one it would be taken for empty.
+
+    Under ASGI Django has read it into a file; under WSGI it does not read it.
+    """
+    if not isinstance(request, ASGIRequest):
+        return Problem("VALIDATION_ERROR", "Send the body with its Content-Length.", 411)
+    body = request._stream  # type: ignore[attr-defined] # the stubs do not know the file
+    request.META["CONTENT_LENGTH"] = str(body.seek(0, os.SEEK_END))
+    body.seek(0)
+    return None
 
 
 class SecurityHeaders:

@@ -68,6 +68,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "asynccoder.middleware.Connection",
     "asynccoder.middleware.RequestId",
     "asynccoder.middleware.RequestLog",
     "asynccoder.middleware.SecurityHeaders",
