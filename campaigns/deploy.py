@@ -133,7 +133,7 @@ def run(stage: Stage, *, count: int, seed: int) -> Report:
         deploy.wait(lambda: not opened.exists(), "every task ends", feed=False)
         for worker in deploy.workers:
             worker.process.send(signal.SIGTERM)
-            worker.process.popen.wait(60)
+            worker.process.popen.wait(120)
         _judge(deploy, before.balance + before.held)
     for at, seconds in sorted(deploy.stops.items()):
         report.add(at, len(seconds), f"{statistics.median(seconds):.1f}", f"{max(seconds):.1f}")

@@ -33,7 +33,7 @@ class Follower:
 
     def stop(self) -> None:
         self._stopping.set()
-        self._thread.join(30)
+        self._thread.join(60)
 
     def wait(self, upto: int, *, seconds: float) -> bool:
         """Wait until it was told of event ``upto``; tell whether it was."""

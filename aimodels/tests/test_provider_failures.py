@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from contextlib import closing
 from typing import Any
 
@@ -23,6 +22,7 @@ from aimodels.providers.base import (
 )
 from aimodels.providers.translation import retry_after
 from aimodels.tests.model_server import ModelServer, serve
+from asynccoder.tests.processes import free_port
 
 WIRES = ["openai", "anthropic"]
 LONG = "word " * 200
@@ -178,10 +178,7 @@ def test_a_slow_answer_is_no_failure(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", WIRES)
 def test_nobody_at_the_address_was_never_sent(kind: str) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
+    url = f"http://127.0.0.1:{free_port()}"
     provider = connect(kind, base_url=url, api_key="k", model="m", timeout=1, max_retries=0)
     with pytest.raises(ProviderBusy) as caught:
         provider.complete(Request(("s",), (provider.user_turn("hi"),), 100))

@@ -15,7 +15,7 @@ import pytest
 from aimodels.providers import connect
 from aimodels.providers.base import Provider, Reply, Request, ToolCall, ToolOutput, ToolSpec, Usage
 from aimodels.tests.model_server import ModelServer, Script, serve
-from asynccoder.tests.processes import wait_for
+from asynccoder.tests.processes import free_port, wait_for
 
 KINDS = ["openai", "anthropic", "gemini", "custom"]
 BASH = ToolSpec(
@@ -325,15 +325,13 @@ def test_choosing_a_provider_imports_only_its_own_sdk() -> None:
 def test_the_scripted_server_runs_as_a_process_of_its_own(tmp_path: Path) -> None:
     script = tmp_path / "script.json"
     script.write_text(json.dumps([{"text": "from another process"}]))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     argv = [sys.executable, "-m", "aimodels.tests.model_server", "--port", str(port)]
     process = subprocess.Popen([*argv, "--script", str(script)], cwd=Path(__file__).parents[2])
     try:
         wait_for(lambda: is_open(port), what="the server listens")
         provider = connect(
-            "custom", base_url=f"http://127.0.0.1:{port}/v1", api_key="", model="m", timeout=5,
+            "custom", base_url=f"http://127.0.0.1:{port}/v1", api_key="", model="m", timeout=60,
             max_retries=0,
         )  # fmt: skip
         OPENED.append(provider)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import select
 import shutil
 import signal
@@ -40,9 +41,15 @@ def wait_for(condition: Callable[[], object], *, seconds: float = 60, what: str 
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port of loopback that nobody has and that the system gives to nobody by itself.
+
+    One of those it gives away could be another connection's before it is listened on.
+    """
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def answers(url: str) -> bool:
@@ -137,12 +144,12 @@ class Process:
             self._hold_below()
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
-        self.popen.wait(10)
+        self.popen.wait(60)
         while self._below:
             handle = self._below.pop()
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(handle, signal.SIGKILL)
-            select.select([handle], [], [], 10)
+            select.select([handle], [], [], 60)
             os.close(handle)
 
     def _hold_below(self) -> None:

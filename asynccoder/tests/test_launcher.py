@@ -104,7 +104,7 @@ def test_a_first_run_shows_a_completed_task_and_a_second_keeps_it(launch: Launch
     assert "Task          completed" in first.text()
     private = [first.var_dir / name for name in ("db.sqlite3", "secrets", "log", "redis.sock")]
     assert [path.name for path in private if path.stat().st_mode & 0o077] == []
-    with urllib.request.urlopen(f"{first.url}/sign-in/", timeout=20) as answer:
+    with urllib.request.urlopen(f"{first.url}/sign-in/", timeout=60) as answer:
         assert answer.status == 200
 
     first.popen.send_signal(signal.SIGINT)
@@ -124,7 +124,7 @@ def test_kill_9_of_the_launcher_leaves_no_process(launch: Launch) -> None:
     instance.wait_until_running()
     assert len(instance.processes()) >= 4
     instance.popen.kill()
-    wait_for(lambda: instance.processes() == {}, seconds=20, what="every process has ended")
+    wait_for(lambda: instance.processes() == {}, what="every process has ended")
 
 
 def test_a_killed_web_server_comes_back(launch: Launch) -> None:
@@ -146,7 +146,7 @@ def test_no_log_holds_a_token_of_an_address(launch: Launch) -> None:
     instance.wait_until_running()
     host = instance.url.removeprefix("http://")
     for path in ("/ws?token=canary-1", "/api/v1/tasks?token=canary-1", "/no-such?token=canary-1"):
-        connection = http.client.HTTPConnection(host, timeout=20)
+        connection = http.client.HTTPConnection(host, timeout=60)
         upgrade = {
             "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
             "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",

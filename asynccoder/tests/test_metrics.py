@@ -71,9 +71,9 @@ def sockets() -> float:
 def test_open_sockets_are_counted(client: Client) -> None:
     async def look() -> tuple[float, float]:
         socket = WebsocketCommunicator(application, "/ws")
-        await socket.connect(timeout=5)
+        await socket.connect(timeout=60)
         opened = sockets()
-        await socket.disconnect(timeout=5)
+        await socket.disconnect(timeout=60)
         return opened, sockets()
 
     opened, closed = async_to_sync(look)()
@@ -148,7 +148,7 @@ released = threading.Event()
 
 def hang() -> list[Any]:
     asked.append(1)
-    released.wait(30)
+    released.wait(60)
     return []
 
 

@@ -78,7 +78,7 @@ def sentry() -> Iterator[tuple[str, list[str]]]:
     yield f"http://public@127.0.0.1:{server.server_port}/1", told
     server.shutdown()
     server.server_close()
-    thread.join(10)
+    thread.join(60)
 
 
 def crashed(start_process: StartProcess, dsn: str, how: str) -> None:

@@ -115,11 +115,11 @@ def test_a_socket_has_one_line_with_its_end_and_its_owner(alice: User, lines: An
     async def use(path: str, **headers: str) -> None:
         pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
         socket = WebsocketCommunicator(application, path, headers=pairs)
-        await socket.connect(timeout=5)
+        await socket.connect(timeout=60)
         if token not in path:
             assert (await socket.receive_output(5))["type"] == "websocket.close"
         else:
-            await socket.disconnect(timeout=5)
+            await socket.disconnect(timeout=60)
 
     async_to_sync(use)(f"/ws/?token={CANARY}")
     async_to_sync(use)("/nowhere")
@@ -141,7 +141,7 @@ def test_the_servers_own_access_log_keeps_no_query(start_process: StartProcess) 
     )  # fmt: skip
     wait_for(lambda: answers(f"{url}/health") or daphne.popen.poll() is not None)
     with pytest.raises(urllib.error.HTTPError):
-        urllib.request.urlopen(f"{url}/ws?token={CANARY}", timeout=10)
+        urllib.request.urlopen(f"{url}/ws?token={CANARY}", timeout=60)
     wait_for(lambda: '"GET /ws" 404' in daphne.output(), what="the access log is written")
     assert CANARY not in daphne.output()
 

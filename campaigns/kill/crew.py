@@ -140,7 +140,7 @@ class Crew:
 
     def _forget(self, pid: int) -> None:
         gone = next(process for process in self.supervisors if process.pid == pid)
-        gone.popen.wait(10)
+        gone.popen.wait(60)
         self.supervisors.remove(gone)
 
 

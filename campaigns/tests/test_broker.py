@@ -176,7 +176,7 @@ def test_a_follower_finds_gaps_and_doubles_over_cuts(numbers: list[int], faults:
     asked: list[str] = []
     with telling(list(numbers), asked) as url:
         follower = Follower(url)
-        assert follower.wait(numbers[-1], seconds=20)
+        assert follower.wait(numbers[-1], seconds=60)
         follower.stop()
     assert follower.seen == numbers
     assert follower.faults(3) == faults

@@ -107,7 +107,7 @@ def serving(
 
 def connected(proxy: Proxy) -> socket.socket:
     client = socket.socket(socket.AF_UNIX)
-    client.settimeout(20)
+    client.settimeout(60)
     client.connect(str(proxy.path))
     return client
 

@@ -52,7 +52,7 @@ def python(source: str, *arguments: str, seconds: float = 30.0) -> Command:
     return Command(["python3", "-I", "-S", "-c", source, *arguments], seconds=seconds)
 
 
-def eventually(condition: Callable[[], bool], *, seconds: float = 10.0) -> bool:
+def eventually(condition: Callable[[], bool], *, seconds: float = 60.0) -> bool:
     """Wait for a condition, no longer than ``seconds``; return whether it came."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

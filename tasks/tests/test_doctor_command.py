@@ -116,7 +116,7 @@ def test_an_unmigrated_database_is_named(db: None, tmp_path: Path) -> None:
     environment = process_environment() | {"DATABASE_URL": f"sqlite:///{tmp_path}/empty.sqlite3"}
     done = subprocess.run(
         [sys.executable, "manage.py", "doctor", "--no-attacks", "--json"],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100, check=False,
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=250, check=False,
     )  # fmt: skip
     assert done.returncode == 1
     found = read(done.stdout)

@@ -257,7 +257,7 @@ def test_a_bell_and_no_sweep_starts_a_run(
     with build_world(alice, script, worker_process, tmp_path / "repository") as world:
         # The first sweep is at the start; there is no second one in this test's life.
         worker = world.worker(SWEEP_SECONDS="600")
-        wait_for(WorkerHeartbeat.objects.exists, seconds=40, what="the worker serves")
+        wait_for(WorkerHeartbeat.objects.exists, seconds=120, what="the worker serves")
         tasks = [world.create(prompt=f"Number {number}") for number in range(3)]
         for task in tasks:
             actors.ring(str(task.pk))
@@ -265,7 +265,7 @@ def test_a_bell_and_no_sweep_starts_a_run(
             world.finished(task)
             assert (task.status, task.generation) == (Status.COMPLETED, 1)
         worker.send(signal.SIGTERM)
-        worker.popen.wait(20)
+        worker.popen.wait(60)
         assert "connection error" not in worker.output()
 
 
@@ -278,7 +278,7 @@ def test_a_sweep_fills_every_free_slot(
     User.objects.filter(pk=alice.pk).update(concurrent_tasks=3)
     worker_process(**(SHORT | {"SWEEP_SECONDS": "600", "WORKER_SLOTS": "3"}))
     wait_for(
-        lambda: alice.tasks.filter(generation=1).count() == 3, seconds=40, what="all are claimed"
+        lambda: alice.tasks.filter(generation=1).count() == 3, seconds=120, what="all are claimed"
     )
 
 

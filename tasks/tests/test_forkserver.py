@@ -69,7 +69,7 @@ for line in sys.stdin:
     elif word == "kill":
         server.kill(int(argument))
     elif word == "status":
-        print("status", last.result(20), flush=True)
+        print("status", last.result(60), flush=True)
 """
 
 

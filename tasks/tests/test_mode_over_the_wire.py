@@ -153,7 +153,7 @@ def _connect(wire: str, server: ModelServer) -> Any:
         base_url=server.base_url(wire),
         api_key="sk-test",
         model="m",
-        timeout=10,
+        timeout=60,
         max_retries=0,
     )
 

@@ -156,7 +156,7 @@ def readers() -> Iterator[list[int]]:
         finally:
             done.set()
         for one in reading:
-            one.result(30)
+            one.result(60)
 
 
 @pytest.mark.services
@@ -177,7 +177,7 @@ def test_nobody_who_reads_meanwhile_fails_also_when_it_is_killed_and_run_again(
         first = start_process("manage.py", "rotatekeys", **environment)
         wait_for(lambda: left_under("new") or first.popen.poll() is not None, seconds=60)
         first.kill()
-        first.popen.wait(10)
+        first.popen.wait(60)
         moved = left_under("new")
         assert 0 < moved < total, first.output()
         # A row that is replaced between the runs stays replaced.

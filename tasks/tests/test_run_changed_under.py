@@ -43,12 +43,12 @@ def test_a_changed_repository_does_not_make_a_resumed_run_another_one(
 ) -> None:
     task = world.create()
     worker = world.worker(STOP_SECONDS="0")
-    assert gate.reached.wait(40)
+    assert gate.reached.wait(120)
     Repository.objects.update(
         default_branch="trunk", full_name="renamed", network_allow_list=["packages.example.org"]
     )
     worker.send(signal.SIGTERM)
-    worker.popen.wait(20)
+    worker.popen.wait(60)
     gate.open.set()
     world.worker()
     world.finished(task)
@@ -61,7 +61,7 @@ def test_nothing_is_pushed_to_a_repository_that_was_disconnected_meanwhile(
 ) -> None:
     task = world.create()
     world.worker()
-    assert gate.reached.wait(40)
+    assert gate.reached.wait(120)
     connect.disconnect_repository(world.repository)
     gate.open.set()
     world.finished(task)

@@ -78,7 +78,7 @@ class Gate:
         number = sum(1 for message in body["messages"] if message["role"] == "assistant")
         if number == self.at and self.is_closed:
             self.reached.set()
-            self.open.wait(60)
+            self.open.wait(600)
         return self.script[min(number, len(self.script) - 1)]
 
 
@@ -152,7 +152,7 @@ def test_a_run_whose_worker_dies_in_a_model_call_moves_to_another(
     calm = undisturbed(world, **KINDS[kind])
     gate.is_closed = True
     task = world.create(**KINDS[kind])
-    assert gate.reached.wait(60)
+    assert gate.reached.wait(120)
     kill(first)
     gate.open.set()
     worker_in(world, tmp_path / "two")
@@ -177,10 +177,10 @@ def test_a_run_whose_worker_dies_in_a_command_moves_to_another(
     world.server.script = [*EDITS[:2], bash(waiting), EDITS[3], *finish()]
     task = world.create()
     commands = task.steps.filter(name="bash", state=Step.State.STARTED, input__contains="until")
-    wait_for(commands.exists, seconds=40, what="the waiting command runs")
+    wait_for(commands.exists, seconds=120, what="the waiting command runs")
     kill(first)
     worker_in(world, folders[1])
-    wait_for(lambda: (mirrors[1] / "HEAD").exists(), seconds=40, what="the other has a mirror")
+    wait_for(lambda: (mirrors[1] / "HEAD").exists(), seconds=120, what="the other has a mirror")
     (mirrors[1] / "go").touch()
     world.finished(task)
     assert work_of(task) == work_of(calm)
@@ -203,7 +203,7 @@ def test_a_run_whose_pack_is_gone_fails_and_says_so(
     world = build(gate)
     task = world.create()
     first = worker_in(world, tmp_path / "one")
-    assert gate.reached.wait(60)
+    assert gate.reached.wait(120)
     kill(first)
     gate.open.set()
     step = task.steps.exclude(checkpoint="").order_by("ordinal")[1]
@@ -225,7 +225,7 @@ def test_a_run_waits_for_a_storage_that_is_away_and_repeats_only_the_command(
     settings.RUNS_FOLDER.touch()
     task = world.create()
     worker_in(world, tmp_path / "one")
-    wait_for(lambda: task.log.filter(kind="task.parked").exists(), seconds=40, what="it is parked")
+    wait_for(lambda: task.log.filter(kind="task.parked").exists(), seconds=120, what="it is parked")
     assert "storage" in task.log.get(kind="task.parked").message
     assert not task.steps.exclude(checkpoint="").exists()
     settings.RUNS_FOLDER.unlink()

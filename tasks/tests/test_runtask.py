@@ -117,9 +117,9 @@ def test_ctrl_c_cancels_and_leaves_nothing(stranger: Path, start_process: StartP
             "manage.py", "runtask", "--repository", str(stranger), "--model", "scripted", "Wait.",
             OPENAI_BASE_URL=server.openai_url, OPENAI_API_KEY="sk-platform-key",
         )  # fmt: skip
-        wait_for(sleepers, seconds=40, what="the command runs")
+        wait_for(sleepers, what="the command runs")
         process.send(signal.SIGINT)
-        assert process.popen.wait(20) == 130
+        assert process.popen.wait(60) == 130
     wait_for(lambda: not sleepers(), what="nothing of it is left")
     assert Task.objects.get().status == Status.CANCELLED
 
@@ -135,12 +135,12 @@ def test_a_second_ctrl_c_waits_for_nothing(stranger: Path, start_process: StartP
             OPENAI_BASE_URL=server.openai_url, OPENAI_API_KEY="sk-platform-key",
             CANCEL_POLL_SECONDS="600",
         )  # fmt: skip
-        wait_for(sleepers, seconds=40, what="the command runs")
+        wait_for(sleepers, what="the command runs")
         # With so seldom a look, the first is not heard by the worker.
         process.send(signal.SIGINT)
         wait_for(lambda: "Ctrl-C again" in process.output(), what="it says what it waits for")
         process.send(signal.SIGINT)
-        assert process.popen.wait(20) == 130
+        assert process.popen.wait(60) == 130
     wait_for(lambda: not sleepers(), what="nothing of it is left")
     assert Task.objects.get().status == Status.CANCELLED
 

@@ -28,7 +28,7 @@ from tasks.tests.sandboxes import Place, eventually, make_place, python, shell
 HOST = "good.example"
 ASK = """
 import socket, sys
-with socket.create_connection(("127.0.0.1", 3128), timeout=20) as way:
+with socket.create_connection(("127.0.0.1", 3128), timeout=60) as way:
     way.sendall(sys.argv[1].encode())
     answer = way.recv(4096)
     if b" 200 " in answer:
@@ -103,7 +103,7 @@ def test_an_ordinary_client_reaches_a_listed_host_over_tls(tmp_path: Path) -> No
             source = f"""
 import ssl, urllib.request
 trust = ssl.create_default_context(cafile="ca.pem")
-print(urllib.request.urlopen("https://{HOST}:{port}/", context=trust, timeout=20).read().decode())
+print(urllib.request.urlopen("https://{HOST}:{port}/", context=trust, timeout=60).read().decode())
 """
             for _ in range(2):
                 result = sandbox.run(python(source))
@@ -136,7 +136,7 @@ import socket
 print([line.split(":")[0].strip() for line in open("/proc/net/dev") if ":" in line])
 for address in (("127.0.0.1", {server.port}), ("192.0.2.1", 443), ("::1", {server.port})):
     try:
-        socket.create_connection(address, timeout=5)
+        socket.create_connection(address, timeout=60)
     except OSError as error:
         print("refused")
 """
@@ -203,7 +203,7 @@ def test_connections_end_with_their_command_and_nothing_with_the_sandbox_is_left
 ) -> None:
     hold = f"""
 import os, socket, time
-way = socket.create_connection(("127.0.0.1", 3128), timeout=20)
+way = socket.create_connection(("127.0.0.1", 3128), timeout=60)
 way.sendall({connect_line(HOST, server.port)!r})
 way.recv(100)
 if os.fork():

@@ -341,7 +341,7 @@ def test_the_connections_of_a_run_are_bounded(tmp_path: Path, server: Server) ->
 
 
 @pytest.mark.parametrize(
-    "limits", [ProxyLimits(idle_seconds=0.1), ProxyLimits(connection_seconds=0.3)]
+    "limits", [ProxyLimits(idle_seconds=0.5), ProxyLimits(connection_seconds=1.5)]
 )
 def test_the_time_of_a_connection_is_bounded(
     tmp_path: Path, server: Server, limits: ProxyLimits

@@ -121,7 +121,7 @@ def test_kill_9_changes_nothing_of_the_difference(
     world = build(gate)
     task = world.create()
     worker = world.worker()
-    assert gate.reached.wait(90)
+    assert gate.reached.wait(120)
     end(worker)
     meanwhile(world)
     gate.open.set()

@@ -42,15 +42,15 @@ async def connected(
     path: str, headers: list[tuple[bytes, bytes]] | None = None
 ) -> AsyncIterator[WebsocketCommunicator]:
     socket = WebsocketCommunicator(application, path, headers=headers)
-    accepted, _ = await socket.connect(timeout=5)
+    accepted, _ = await socket.connect(timeout=60)
     assert accepted
     try:
         yield socket
     finally:
-        await socket.disconnect(timeout=5)
+        await socket.disconnect(timeout=60)
 
 
-async def close_code(socket: WebsocketCommunicator, timeout: float = 5) -> int:
+async def close_code(socket: WebsocketCommunicator, timeout: float = 60) -> int:
     """Return the code the server closes with; messages before that are skipped."""
     while True:
         message = await socket.receive_output(timeout)
@@ -59,7 +59,7 @@ async def close_code(socket: WebsocketCommunicator, timeout: float = 5) -> int:
 
 
 async def received(socket: WebsocketCommunicator, count: int) -> list[dict[str, Any]]:
-    return [json.loads(await socket.receive_from(timeout=5)) for _ in range(count)]
+    return [json.loads(await socket.receive_from(timeout=60)) for _ in range(count)]
 
 
 async def append(task: Task, kind: str = "log.written", **values: Any) -> int:
@@ -232,7 +232,7 @@ def topics() -> dict[str, live.Topic]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.01)
 

@@ -60,7 +60,7 @@ def write_events(task: Task, done: threading.Event) -> None:
 def numbers_until_cut(socket: Connection, most: int) -> Iterator[int]:
     """Give the numbers of at most so many messages; the cut comes in the middle of the rest."""
     for _ in range(most):
-        message = json.loads(socket.recv(timeout=30))
+        message = json.loads(socket.recv(timeout=60))
         if message["type"] != "connected":
             yield message["sequence"]
 
@@ -92,9 +92,9 @@ def test_fifty_cuts_lose_nothing_and_double_nothing(
     with ThreadPoolExecutor() as pool:
         readers = [pool.submit(follow, url, cuts=cuts) for cuts in (CUTS, 0)]
         writer = pool.submit(write_events, task, done)
-        writer.result(60)
+        writer.result(120)
         for reader in readers:
-            assert reader.result(60) == list(range(1, EVENTS + 2))
+            assert reader.result(120) == list(range(1, EVENTS + 2))
     log = daphne.output()
     assert f"/api/ws/task/{task.pk}" in log
     assert token not in log
@@ -109,15 +109,15 @@ def test_restarted_server_goes_on_where_the_client_was(
     first = run_daphne(port)
     with connect(url) as socket:
         events.append(task.pk, Event("log.written", "before"))
-        assert [json.loads(socket.recv(timeout=10))["type"] for _ in range(2)] == [
+        assert [json.loads(socket.recv(timeout=60))["type"] for _ in range(2)] == [
             "connected", "progress",
         ]  # fmt: skip
         first.kill()
         with pytest.raises(ConnectionClosed):
-            socket.recv(timeout=10)
+            socket.recv(timeout=60)
     events.append(task.pk, Event("log.written", "while nobody listened"))
     run_daphne(port)
     with connect(f"{url}&after=1") as socket:
-        hello, missed = (json.loads(socket.recv(timeout=10)) for _ in range(2))
+        hello, missed = (json.loads(socket.recv(timeout=60)) for _ in range(2))
         assert (hello["sequence"], hello["newest"], missed["sequence"]) == (1, 2, 2)
         assert missed["data"]["message"] == "while nobody listened"

@@ -195,7 +195,7 @@ def test_leases_are_renewed_and_cancellations_heard_while_it_drains(
     until = expiry(task)
     wait_for(lambda: expiry(task) > until, what="the lease is renewed")
     lifecycle.cancel_task(task, by=task.owner)
-    world.finished(task, seconds=20)
+    world.finished(task, seconds=60)
     assert task.status == Status.CANCELLED
     assert worker.popen.wait(60) == 0
 

@@ -98,14 +98,14 @@ async def requested(
     }  # fmt: skip
     line: Any = ApplicationCommunicator(application, scope)  # type: ignore[no-untyped-call] # asgiref has no types here
     await line.send_input({"type": "http.request", "body": sent, "more_body": False})
-    start = await line.receive_output(10)
+    start = await line.receive_output(60)
     found = {name.decode().lower(): value.decode() for name, value in start["headers"]}
     heard = Heard(line, start["status"], found)
     try:
         yield heard
     finally:
         await line.send_input({"type": "http.disconnect"})
-        await line.wait(10)
+        await line.wait(60)
 
 
 def path_of(task: Task) -> str:
