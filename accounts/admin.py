@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
-from django.db.models import Model, QuerySet, URLField
+from django.db.models import QuerySet, URLField
 from django.forms import ModelForm
 from django.http import HttpRequest
 from django.utils import timezone
@@ -25,16 +25,6 @@ from accounts.models import (
 from asynccoder.lib import upcalls
 from asynccoder.lib.admin import ReadOnly
 
-if TYPE_CHECKING:
-    # Django's own classes are generic for the type checker only.
-    KeyAdminBase = admin.ModelAdmin[AccessKey]
-    AnyAdminBase = admin.ModelAdmin[Model]
-    UserAdminBase = DjangoUserAdmin[User]
-else:
-    KeyAdminBase = AnyAdminBase = admin.ModelAdmin
-    UserAdminBase = DjangoUserAdmin
-
-
 KEY_FIELDS = (
     "user",
     "name",
@@ -48,7 +38,7 @@ KEY_FIELDS = (
 
 
 @admin.register(User)
-class UserAdmin(UserAdminBase):
+class UserAdmin(DjangoUserAdmin[User]):
     list_display = ["username", "email", "role", "plan", "is_active", "is_staff", "created_at"]
     list_filter = ["role", "plan", "is_active", "is_staff", "created_at"]
     search_fields = ["=id", "username", "email", "display_name"]
@@ -109,7 +99,7 @@ class UserAdmin(UserAdminBase):
 
 
 @admin.register(FeedEvent)
-class FeedEventAdmin(ReadOnly, AnyAdminBase):
+class FeedEventAdmin(ReadOnly, admin.ModelAdmin[FeedEvent]):
     list_display = ["created_at", "user", "sequence", "event"]
     list_filter = ["event", "created_at"]
     list_select_related = ["user"]
@@ -117,7 +107,7 @@ class FeedEventAdmin(ReadOnly, AnyAdminBase):
 
 
 @admin.register(TokenFamily)
-class TokenFamilyAdmin(ReadOnly, AnyAdminBase):
+class TokenFamilyAdmin(ReadOnly, admin.ModelAdmin[TokenFamily]):
     list_display = ["user", "created_at", "address", "user_agent", "expires_at", "revoked_at"]
     list_filter = ["revoked_at", "created_at"]
     list_select_related = ["user"]
@@ -132,7 +122,7 @@ class TokenFamilyAdmin(ReadOnly, AnyAdminBase):
 
 
 @admin.register(ExternalIdentity)
-class ExternalIdentityAdmin(ReadOnly, AnyAdminBase):
+class ExternalIdentityAdmin(ReadOnly, admin.ModelAdmin[ExternalIdentity]):
     list_display = ["user", "issuer", "subject", "created_at", "last_used_at"]
     list_filter = ["issuer", "created_at"]
     list_select_related = ["user"]
@@ -140,7 +130,7 @@ class ExternalIdentityAdmin(ReadOnly, AnyAdminBase):
 
 
 @admin.register(RefreshToken)
-class RefreshTokenAdmin(ReadOnly, AnyAdminBase):
+class RefreshTokenAdmin(ReadOnly, admin.ModelAdmin[RefreshToken]):
     list_display = ["family", "created_at", "used_at"]
     list_filter = ["created_at"]
     list_select_related = ["family"]
@@ -150,7 +140,7 @@ class RefreshTokenAdmin(ReadOnly, AnyAdminBase):
 
 
 @admin.register(AccessKey)
-class AccessKeyAdmin(KeyAdminBase):
+class AccessKeyAdmin(admin.ModelAdmin[AccessKey]):
     list_display = [
         "name",
         "user",
@@ -177,7 +167,7 @@ class AccessKeyAdmin(KeyAdminBase):
 
 
 @admin.register(GithubAccount)
-class GithubAccountAdmin(ReadOnly, AnyAdminBase):
+class GithubAccountAdmin(ReadOnly, admin.ModelAdmin[GithubAccount]):
     list_display = ["login", "user", "github_id", "scopes", "connected_at", "refused_at"]
     list_filter = ["connected_at", "refused_at"]
     list_select_related = ["user"]
@@ -192,7 +182,7 @@ class GithubAccountAdmin(ReadOnly, AnyAdminBase):
 
 
 @admin.register(GithubState)
-class GithubStateAdmin(ReadOnly, AnyAdminBase):
+class GithubStateAdmin(ReadOnly, admin.ModelAdmin[GithubState]):
     list_display = ["user", "expires_at"]
     list_select_related = ["user"]
     search_fields = ["user__username", "user__email"]

@@ -24,7 +24,7 @@ from asynccoder.lib.admin import ReadOnly
 
 
 @admin.register(AIModel)
-class AIModelAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # not generic at run time
+class AIModelAdmin(admin.ModelAdmin[AIModel]):
     list_display = [
         "display_name",
         "provider",
@@ -45,7 +45,7 @@ class AIModelAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # not generic at
     formfield_overrides = {URLField: {"assume_scheme": "https"}}
 
 
-class ProviderConfigForm(forms.ModelForm):  # type: ignore[type-arg] # not generic at run time
+class ProviderConfigForm(forms.ModelForm[ProviderConfig]):
     """The address, and a field to write a new key into; what is stored stays unseen."""
 
     base_url = forms.URLField(required=False, max_length=500, assume_scheme="https")
@@ -70,7 +70,7 @@ class ProviderConfigForm(forms.ModelForm):  # type: ignore[type-arg] # not gener
 
 
 @admin.register(ProviderConfig)
-class ProviderConfigAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # not generic at run time
+class ProviderConfigAdmin(admin.ModelAdmin[ProviderConfig]):
     form = ProviderConfigForm
     list_display = ["provider", "base_url", "has_key", "is_active", "updated_at"]
     list_filter = ["is_active"]
@@ -93,7 +93,7 @@ class ProviderConfigAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # not gen
 
 
 @admin.register(ProviderKey)
-class ProviderKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # not generic at run time
+class ProviderKeyAdmin(admin.ModelAdmin[ProviderKey]):
     list_display = ["user", "provider", "name", "masked", "is_active", "last_used_at", "created_at"]
     list_filter = ["provider", "is_active", "created_at"]
     list_select_related = ["user"]
@@ -106,7 +106,7 @@ class ProviderKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # not generi
 
 
 @admin.register(KeyProvider)
-class KeyProviderAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # not generic at run time
+class KeyProviderAdmin(admin.ModelAdmin[KeyProvider]):
     list_display = ["slug", "name", "key_url", "is_active"]
     list_filter = ["is_active"]
     search_fields = ["slug", "name"]
@@ -123,7 +123,7 @@ class KeyProviderAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # not generi
 
 
 @admin.register(KeyUsage)
-class KeyUsageAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # not generic at run time
+class KeyUsageAdmin(ReadOnly, admin.ModelAdmin[KeyUsage]):
     list_display = [
         "created_at",
         "user",
@@ -143,7 +143,7 @@ class KeyUsageAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # not
 
 
 @admin.register(ModelUsage)
-class ModelUsageAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # not generic at run time
+class ModelUsageAdmin(ReadOnly, admin.ModelAdmin[ModelUsage]):
     list_display = [
         "day",
         "model",

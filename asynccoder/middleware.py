@@ -189,7 +189,7 @@ def _measure(request: HttpRequest) -> Problem | None:
     """
     if not isinstance(request, ASGIRequest):
         return Problem("VALIDATION_ERROR", "Send the body with its Content-Length.", 411)
-    body = request._stream  # type: ignore[attr-defined] # the stubs do not know the file
+    body = request._stream
     request.META["CONTENT_LENGTH"] = str(body.seek(0, os.SEEK_END))
     body.seek(0)
     return None

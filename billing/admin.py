@@ -19,7 +19,7 @@ from billing.models import (
 )
 
 
-class HoldInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg] # not generic at run time
+class HoldInline(ReadOnly, admin.TabularInline[CreditHold, CreditAccount]):
     model = CreditHold
     fields = ["reference", "amount_microcredits", "remaining_microcredits", "is_open"]
     extra = 0
@@ -31,7 +31,7 @@ class HoldInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg] # not
 
 
 @admin.register(CreditAccount)
-class CreditAccountAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # not generic at run time
+class CreditAccountAdmin(ReadOnly, admin.ModelAdmin[CreditAccount]):
     list_display = ["user", "free", "held", "spent", "updated_at"]
     list_select_related = ["user"]
     search_fields = ["user__email", "user__username"]
@@ -51,7 +51,7 @@ class CreditAccountAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] 
 
 
 @admin.register(CreditHold)
-class CreditHoldAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # not generic at run time
+class CreditHoldAdmin(ReadOnly, admin.ModelAdmin[CreditHold]):
     list_display = ["reference", "account", "amount", "remaining", "is_open", "created_at"]
     list_filter = ["is_open", "created_at"]
     list_select_related = ["account__user"]
@@ -67,7 +67,7 @@ class CreditHoldAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # n
 
 
 @admin.register(LedgerEntry)
-class LedgerEntryAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # not generic at run time
+class LedgerEntryAdmin(ReadOnly, admin.ModelAdmin[LedgerEntry]):
     list_display = [
         "created_at",
         "user",
@@ -106,7 +106,7 @@ class LedgerEntryAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # 
 
 
 @admin.register(SubscriptionPlan)
-class SubscriptionPlanAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # not generic at run time
+class SubscriptionPlanAdmin(admin.ModelAdmin[SubscriptionPlan]):
     list_display = [
         "name",
         "slug",
@@ -129,7 +129,7 @@ class SubscriptionPlanAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # not g
 
 
 @admin.register(SubscriptionUsage)
-class SubscriptionUsageAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # not generic at run time
+class SubscriptionUsageAdmin(ReadOnly, admin.ModelAdmin[SubscriptionUsage]):
     list_display = ["period_start", "user", "plan", "holds", "charges", "used", "updated_at"]
     list_filter = ["period_start", "plan"]
     list_select_related = ["user"]

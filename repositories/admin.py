@@ -20,14 +20,14 @@ from repositories.models import (
 )
 
 
-class AccessInline(admin.TabularInline):  # type: ignore[type-arg] # no generic at run time
+class AccessInline(admin.TabularInline[RepositoryAccess, Repository]):
     model = RepositoryAccess
     extra = 0
     autocomplete_fields = ["user"]
 
 
 @admin.register(Repository)
-class RepositoryAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # no generic at run time
+class RepositoryAdmin(admin.ModelAdmin[Repository]):
     form = AdminForm
     list_display = [
         "full_name", "owner", "kind", "default_branch", "is_active", "has_credential",
@@ -62,7 +62,7 @@ class RepositoryAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # no generic 
 
 
 @admin.register(RepositoryAccess)
-class RepositoryAccessAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # no generic at run time
+class RepositoryAccessAdmin(admin.ModelAdmin[RepositoryAccess]):
     list_display = ["repository", "user", "level", "created_at"]
     list_filter = ["level"]
     list_select_related = ["repository", "user"]
@@ -71,7 +71,7 @@ class RepositoryAccessAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # no ge
 
 
 @admin.register(RepositoryWebhook)
-class RepositoryWebhookAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # no generic at run time
+class RepositoryWebhookAdmin(ReadOnly, admin.ModelAdmin[RepositoryWebhook]):
     list_display = ["repository", "hook_id", "events", "is_active", "last_delivery_at"]
     list_filter = ["is_active", "last_delivery_at"]
     list_select_related = ["repository"]
@@ -79,7 +79,7 @@ class RepositoryWebhookAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-a
 
 
 @admin.register(WebhookDelivery)
-class WebhookDeliveryAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # no generic at run time
+class WebhookDeliveryAdmin(ReadOnly, admin.ModelAdmin[WebhookDelivery]):
     list_display = [
         "received_at", "event", "action", "full_name", "state", "attempts", "error", "delivery",
     ]  # fmt: skip
@@ -94,7 +94,7 @@ class WebhookDeliveryAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg
 
 
 @admin.register(PullRequest)
-class PullRequestAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # no generic at run time
+class PullRequestAdmin(ReadOnly, admin.ModelAdmin[PullRequest]):
     list_display = ["repository", "number", "title", "state", "head_branch", "created_at"]
     list_filter = ["state", "created_at"]
     list_select_related = ["repository"]

@@ -28,13 +28,13 @@ from tasks.models import (
 )
 
 
-class CheckInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg] # not generic at run time
+class CheckInline(ReadOnly, admin.TabularInline[Check, Task]):
     model = Check
     fields = ["phase", "round", "command", "verdict", "exit_code", "reason", "seconds"]
     extra = 0
 
 
-class ResultInline(ReadOnly, admin.StackedInline):  # type: ignore[type-arg] # not generic at run time
+class ResultInline(ReadOnly, admin.StackedInline[TaskResult, Task]):
     model = TaskResult
     fields = ["kind", "summary", "content", "pull_request_url", "created_at"]
     readonly_fields = ["created_at"]
@@ -43,7 +43,7 @@ class ResultInline(ReadOnly, admin.StackedInline):  # type: ignore[type-arg] # n
 
 
 @admin.register(Task)
-class TaskAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # not generic at run time
+class TaskAdmin(ReadOnly, admin.ModelAdmin[Task]):
     list_display = [
         "title",
         "owner",
@@ -95,7 +95,7 @@ class TaskAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # not gen
 
 
 @admin.register(Step)
-class StepAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # not generic at run time
+class StepAdmin(ReadOnly, admin.ModelAdmin[Step]):
     list_display = [
         "task",
         "ordinal",
@@ -119,7 +119,7 @@ class StepAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # not gen
 
 
 @admin.register(TaskLog)
-class TaskLogAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # not generic at run time
+class TaskLogAdmin(ReadOnly, admin.ModelAdmin[TaskLog]):
     list_display = ["task", "sequence", "kind", "level", "message", "created_at"]
     list_filter = ["kind", "level", "created_at"]
     list_select_related = ["task"]
@@ -127,7 +127,7 @@ class TaskLogAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # not 
 
 
 @admin.register(TaskResult)
-class TaskResultAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # not generic at run time
+class TaskResultAdmin(ReadOnly, admin.ModelAdmin[TaskResult]):
     list_display = ["task", "kind", "pull_request_url", "created_at"]
     formfield_overrides = {URLField: {"assume_scheme": "https"}}
     list_filter = ["kind", "created_at"]
@@ -136,7 +136,7 @@ class TaskResultAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # n
 
 
 @admin.register(Check)
-class CheckAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # not generic at run time
+class CheckAdmin(ReadOnly, admin.ModelAdmin[Check]):
     list_display = ["task", "phase", "round", "command", "verdict", "exit_code", "seconds"]
     list_filter = ["verdict", "phase", "created_at"]
     list_select_related = ["task"]
@@ -144,7 +144,7 @@ class CheckAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # not ge
 
 
 @admin.register(Artifact)
-class ArtifactAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # not generic at run time
+class ArtifactAdmin(ReadOnly, admin.ModelAdmin[Artifact]):
     list_display = ["task", "name", "content_type", "size_bytes", "created_at"]
     list_filter = ["content_type", "created_at"]
     list_select_related = ["task"]
@@ -153,7 +153,7 @@ class ArtifactAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # not
 
 
 @admin.register(Analysis)
-class AnalysisAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # not generic at run time
+class AnalysisAdmin(ReadOnly, admin.ModelAdmin[Analysis]):
     list_display = [
         "task",
         "repository",
@@ -169,7 +169,7 @@ class AnalysisAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # not
 
 
 @admin.register(TaskAnalytics)
-class TaskAnalyticsAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # not generic at run time
+class TaskAnalyticsAdmin(ReadOnly, admin.ModelAdmin[TaskAnalytics]):
     list_display = [
         "task",
         "queue_seconds",
@@ -187,6 +187,6 @@ class TaskAnalyticsAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] 
 
 
 @admin.register(WorkerHeartbeat)
-class WorkerHeartbeatAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg] # not generic at run time
+class WorkerHeartbeatAdmin(ReadOnly, admin.ModelAdmin[WorkerHeartbeat]):
     list_display = ("name", "slots", "runs", "version", "started_at", "seen_at")
     search_fields = ("name",)
