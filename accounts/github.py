@@ -10,6 +10,7 @@ import hashlib
 import secrets
 from datetime import timedelta
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
@@ -65,10 +66,28 @@ def connect(user: User, *, code: str, state: str = "", redirect_uri: str = "") -
         raise GithubTaken from None
 
 
-def disconnect(user: User) -> None:
-    """Forget the account and its token. Raises GithubUnconnected."""
-    if not GithubAccount.objects.filter(user=user).delete()[0]:
+def disconnect(user: User) -> bool:
+    """Forget the account and its token; then tell whether GitHub took the agreement back, too.
+
+    Whatever GitHub does, the token is not kept here. Raises GithubUnconnected.
+    """
+    account = GithubAccount.objects.filter(user=user).first()
+    if account is None or not GithubAccount.objects.filter(pk=account.pk).delete()[0]:
         raise GithubUnconnected("There is no GitHub account to disconnect.")
+    try:
+        return github_oauth.revoke(token_of(account))
+    except fields.SealBroken:
+        return False
+
+
+def farewell(*, is_revoked: bool) -> str:
+    """Return what a user who has disconnected is told."""
+    if is_revoked:
+        return "GitHub is disconnected; its token is forgotten here and revoked at GitHub."
+    return (
+        "GitHub is disconnected and its token is forgotten here. GitHub did not confirm that it is "
+        f"revoked: take it back at {settings.GITHUB_URL}/settings/applications."
+    )
 
 
 def account_of(user: User) -> GithubAccount | None:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode
 
+import requests
 from django.conf import settings
 from django.utils.crypto import salted_hmac
 from social_core.backends.github import GithubOAuth2
@@ -22,7 +25,10 @@ from accounts.errors import CodeRefused, GithubAway, GithubNotSet
 from asynccoder.lib import redact
 from asynccoder.lib.fields import Secret
 
+logger = logging.getLogger(__name__)
+
 MOST_ID = 2**63 - 1
+REVOKE_SECONDS = 5
 MISCONFIGURED = {"incorrect_client_credentials", "redirect_uri_mismatch", "application_suspended"}
 
 
@@ -117,6 +123,33 @@ def exchange(code: str, *, state: str = "", redirect_uri: str = "") -> Granted:
     except SocialAuthBaseException as error:
         raise _meaning(error) from error
     return _granted(token, str(answer.get("scope") or ""), found)
+
+
+def revoke(token: Secret) -> bool:
+    """Take back what the user agreed to, with every token of it; tell whether GitHub says so.
+
+    It is asked once and not waited for long: a user who disconnects is not kept by GitHub.
+    """
+    address = f"{settings.GITHUB_API_URL}/applications/{settings.GITHUB_CLIENT_ID}/grant"
+    try:
+        require_settings()
+        with requests.delete(
+            address,
+            auth=(settings.GITHUB_CLIENT_ID, settings.GITHUB_CLIENT_SECRET),
+            json={"access_token": token.reveal()},
+            headers={"Accept": "application/vnd.github+json"},
+            timeout=min(REVOKE_SECONDS, settings.GITHUB_TIMEOUT_SECONDS),
+            # The token goes to no other address.
+            allow_redirects=False,
+            stream=True,
+        ) as answer:
+            status = answer.status_code
+    except (GithubNotSet, requests.RequestException) as error:
+        logger.warning("a grant is not revoked at GitHub: %s", type(error).__name__)
+        return False
+    if status != HTTPStatus.NO_CONTENT:
+        logger.warning("a grant is not revoked at GitHub: status %s", status)
+    return status == HTTPStatus.NO_CONTENT
 
 
 def _verifier(state: str) -> str:

@@ -7,11 +7,11 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect
+from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.crypto import constant_time_compare
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from accounts import github
 from accounts.models import User
@@ -22,16 +22,24 @@ BACK_TO = "repositories:list"
 
 
 @never_cache
-@require_GET
+@require_http_methods(["GET", "POST"])
 @login_required
 def connect(request: HttpRequest) -> HttpResponse:
-    """Lead to GitHub. A link, not a form: the page's policy lets no form lead elsewhere."""
+    """Lead to GitHub whoever asked for it with our form: no other site may begin it.
+
+    By a page that goes on by itself: the policy lets no form lead elsewhere, not by a redirect.
+    """
+    user = _worker(request)
+    if request.method == "GET":
+        # From the sign-in that came between.
+        return redirect(BACK_TO)
     try:
-        address, state = github.begin(_worker(request), redirect_uri=_callback())
+        address, state = github.begin(user, redirect_uri=_callback())
     except AppError as error:
         return _back(request, error.message, is_error=True)
     request.session[STATE] = state
-    return redirect(address)
+    context = {"address": address, "section": "repositories"}
+    return render(request, "accounts/to_github.html", context)
 
 
 @never_cache
@@ -57,10 +65,10 @@ def callback(request: HttpRequest) -> HttpResponse:
 @login_required
 def disconnect(request: HttpRequest) -> HttpResponse:
     try:
-        github.disconnect(_worker(request))
+        is_revoked = github.disconnect(_worker(request))
     except AppError as error:
         return _back(request, error.message, is_error=True)
-    return _back(request, "GitHub is disconnected; its token is forgotten.")
+    return _back(request, github.farewell(is_revoked=is_revoked))
 
 
 def _worker(request: HttpRequest) -> User:

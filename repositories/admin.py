@@ -54,7 +54,10 @@ class RepositoryAdmin(admin.ModelAdmin[Repository]):
     def has_credential(self, repository: Repository) -> bool:
         return bool(repository.sealed_credential)
 
-    @admin.action(description="Disconnect the chosen repositories", permissions=["change"])
+    @admin.action(
+        description="Disconnect the chosen repositories (deletes what is hosted here)",
+        permissions=["change"],
+    )
     def disconnect(self, request: HttpRequest, queryset: Any) -> None:
         for repository in queryset:
             disconnect_repository(repository)

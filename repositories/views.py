@@ -103,14 +103,19 @@ def _edited(request: HttpRequest, repository: Repository, form: SettingsForm) ->
     return True
 
 
-@require_POST
+@require_http_methods(["GET", "POST"])
 @login_required
 def remove(request: HttpRequest, repository_id: uuid.UUID) -> HttpResponse:
+    """Ask, and on POST disconnect; what nobody else has a copy of goes by its name only."""
     user = _user(request)
     visible = Repository.objects.visible_to(user).active()
     repository = get_object_or_404(visible, pk=repository_id)
     if not editing.may_edit(repository, user):
         raise PermissionDenied
+    is_named = request.POST.get("name") == repository.full_name
+    if request.method == "GET" or (repository.hosted_bundle and not is_named):
+        context = {"repository": repository, "section": "repositories"}
+        return render(request, "repositories/remove.html", context)
     connect.disconnect_repository(repository)
     messages.success(request, f"{repository.full_name} is disconnected.")
     return redirect("repositories:list")

@@ -12,7 +12,7 @@ from rest_framework.views import APIView
 
 from accounts import github
 from accounts.api.serializers import GithubCodeSerializer
-from accounts.api.shapes import GITHUB_CONNECTED, GITHUB_CONNECTION
+from accounts.api.shapes import GITHUB_CONNECTED, GITHUB_CONNECTION, GITHUB_DISCONNECTED
 from accounts.models import GithubAccount, User
 from asynccoder.api.dialects import Foreign
 from asynccoder.api.permissions import CanWork, NotByAccessKey
@@ -56,10 +56,13 @@ class Connection(Connect):
             }
         )
 
-    @extend_schema(responses={204: None})
+    @extend_schema(responses={200: GITHUB_DISCONNECTED})
     def delete(self, request: Request) -> Response:
-        github.disconnect(cast("User", request.user))
-        return Response(status=204)
+        """Forget the account and its token; ``is_revoked`` says whether GitHub has confirmed it."""
+        is_revoked = github.disconnect(cast("User", request.user))
+        return Response(
+            {"message": github.farewell(is_revoked=is_revoked), "is_revoked": is_revoked}
+        )
 
 
 def _shown(account: GithubAccount) -> Foreign:

@@ -59,6 +59,9 @@ GITHUB_USER = shape(
 GITHUB_CONNECTED = shape(
     "GithubConnected", message=serializers.CharField(), github_user=GITHUB_USER
 )
+GITHUB_DISCONNECTED = shape(
+    "GithubDisconnected", message=serializers.CharField(), is_revoked=serializers.BooleanField()
+)
 GITHUB_CONNECTION = shape(
     "GithubConnection",
     is_connected=serializers.BooleanField(),

@@ -233,9 +233,56 @@ def test_disconnecting_forgets_the_token(
     alice_api.post(CONNECT, {"code": github.add_user(TOKEN)})
     assert mallory_api.delete(PLAIN).status_code == 409
     assert GithubAccount.objects.count() == 1
-    assert alice_api.delete(PLAIN).status_code == 204
+    answer = alice_api.delete(PLAIN)
+    assert (answer.status_code, answer.json()["is_revoked"]) == (200, True)
     assert not GithubAccount.objects.exists()
     assert alice_api.delete(PLAIN).status_code == 409
+
+
+def test_disconnecting_revokes_the_grant_with_every_token(
+    alice_api: APIClient, github: FakeGithub
+) -> None:
+    alice_api.post(CONNECT, {"code": github.add_user("older-token")})
+    alice_api.post(CONNECT, {"code": github.add_user(TOKEN)})
+    alice_api.delete(PLAIN)
+    assert github.users == {}
+    [asked] = github.requests("DELETE")
+    assert asked.path.endswith(f"/applications/{github.client_id}/grant")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("DELETE", status=404),
+        Fault("DELETE", status=500),
+        Fault("DELETE", status=200, body=b"{}"),
+        Fault("DELETE", status=307, headers={"Location": "http://127.0.0.1:9/"}),
+        Fault("DELETE", reset=True),
+        Fault("DELETE", hang=threading.Event()),
+    ],
+)
+def test_whatever_github_does_the_token_is_not_kept(
+    fault: Fault, alice_api: APIClient, github: FakeGithub, settings: LazySettings, caplog: Any
+) -> None:
+    settings.GITHUB_TIMEOUT_SECONDS = 1
+    alice_api.post(CONNECT, {"code": github.add_user(TOKEN)})
+    github.faults = [fault]
+    answer = alice_api.delete(PLAIN)
+    assert (answer.status_code, answer.json()["is_revoked"]) == (200, False)
+    assert f"{github.url}/settings/applications" in answer.json()["message"]
+    assert not GithubAccount.objects.exists()
+    assert "not revoked" in caplog.text
+    assert TOKEN not in caplog.text
+
+
+def test_a_token_that_does_not_open_is_forgotten_all_the_same(
+    alice_api: APIClient, github: FakeGithub
+) -> None:
+    alice_api.post(CONNECT, {"code": github.add_user(TOKEN)})
+    GithubAccount.objects.update(sealed_token="v1:gone:AAAA")
+    answer = alice_api.delete(PLAIN)
+    assert (answer.status_code, answer.json()["is_revoked"]) == (200, False)
+    assert (github.requests("DELETE"), GithubAccount.objects.count()) == ([], 0)
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import html
+import re
+import threading
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -9,7 +12,7 @@ from django.conf import LazySettings
 from django.test import Client
 
 from accounts.models import GithubAccount, User
-from asynccoder.tests.github_server import FakeGithub
+from asynccoder.tests.github_server import FakeGithub, Fault
 
 CONNECT, CALLBACK, DISCONNECT = "/github/connect/", "/github/callback/", "/github/disconnect/"
 TOKEN = "gho_canary0123456789abcdefghijklmnop"
@@ -17,9 +20,11 @@ TOKEN = "gho_canary0123456789abcdefghijklmnop"
 
 def led_to_github(page: Client, github: FakeGithub, code: str) -> str:
     """Follow the button, agree, and return the state that comes back."""
-    answer = page.get(CONNECT)
-    assert answer.status_code == 302
-    address = answer["Location"]
+    answer = page.post(CONNECT)
+    assert answer.status_code == 200
+    led = re.search('http-equiv="refresh" content="0; url=([^"]+)"', answer.content.decode())
+    assert led
+    address = html.unescape(led[1])
     assert address.startswith(f"{github.url}/login/oauth/authorize?")
     github.agree(address, code)
     asked = parse_qs(urlsplit(address).query)
@@ -51,7 +56,7 @@ def test_another_sessions_state_connects_nothing(
     state = led_to_github(attacker, github, code)
     page.force_login(alice)
     for given in ({"code": code, "state": state}, {"code": code}, {"code": code, "state": "é"}):
-        page.get(CONNECT)
+        page.post(CONNECT)
         page.get(CALLBACK, given)
     assert not GithubAccount.objects.exists()
     assert github.requests("access_token") == []
@@ -84,6 +89,18 @@ def test_a_refused_token_is_told_in_plain_words(
     assert "Connect GitHub again" in shown
 
 
+def test_no_other_site_begins_it(page: Client, alice: User, github: FakeGithub) -> None:
+    """Where the user has agreed before, GitHub sends the browser back without asking."""
+    careful = Client(enforce_csrf_checks=True)
+    careful.force_login(alice)
+    assert careful.post(CONNECT).status_code == 403
+    assert careful.get(CONNECT)["Location"] == "/repositories/"
+    assert "github_state" not in careful.session
+    answer = careful.get(CALLBACK, {"code": github.add_user(TOKEN), "state": ""}, follow=True)
+    assert "begin again" in answer.content.decode()
+    assert not GithubAccount.objects.exists()
+
+
 def test_disconnecting_needs_the_form(page: Client, alice: User, github: FakeGithub) -> None:
     careful = Client(enforce_csrf_checks=True)
     careful.force_login(alice)
@@ -92,9 +109,23 @@ def test_disconnecting_needs_the_form(page: Client, alice: User, github: FakeGit
     code = github.add_user(TOKEN)
     page.get(CALLBACK, {"code": code, "state": led_to_github(page, github, code)})
     assert page.get(DISCONNECT).status_code == 405
-    page.post(DISCONNECT)
+    shown = page.post(DISCONNECT, follow=True).content.decode()
+    assert "forgotten here and revoked at GitHub" in shown
     assert not GithubAccount.objects.exists()
     assert "no GitHub account" in page.post(DISCONNECT, follow=True).content.decode()
+
+
+def test_a_github_that_does_not_answer_keeps_nobody(
+    page: Client, alice: User, github: FakeGithub, settings: LazySettings
+) -> None:
+    page.force_login(alice)
+    code = github.add_user(TOKEN)
+    page.get(CALLBACK, {"code": code, "state": led_to_github(page, github, code)})
+    settings.GITHUB_TIMEOUT_SECONDS = 1
+    github.faults = [Fault("DELETE", hang=threading.Event())]
+    shown = page.post(DISCONNECT, follow=True).content.decode()
+    assert f"take it back at {github.url}/settings/applications" in shown
+    assert not GithubAccount.objects.exists()
 
 
 @pytest.mark.parametrize("path", [CONNECT, CALLBACK])
@@ -113,4 +144,4 @@ def test_without_the_settings_there_is_no_button(
 ) -> None:
     page.force_login(alice)
     assert "Connect GitHub" not in page.get("/repositories/").content.decode()
-    assert "GITHUB_CLIENT_ID" in page.get(CONNECT, follow=True).content.decode()
+    assert "GITHUB_CLIENT_ID" in page.post(CONNECT, follow=True).content.decode()

@@ -135,6 +135,9 @@ def serving() -> Iterator[FakeGithub]:
         def do_POST(self) -> None:
             handle(self, served)
 
+        def do_DELETE(self) -> None:
+            handle(self, served)
+
         def log_message(self, *args: object) -> None:
             pass
 
@@ -191,6 +194,8 @@ def _answer(
 ) -> tuple[Any, ...]:  # fmt: skip
     if path == "/login/oauth/access_token":
         return _exchange(served, form)
+    if path == f"{API}/applications/{served.client_id}/grant" and method == "DELETE":
+        return _revoke(served, authorization, json.loads(body))
     token = authorization.rpartition(" ")[2]
     user = served.users.get(token)
     if user is None:
@@ -271,6 +276,19 @@ def _exchange(served: FakeGithub, form: dict[str, str]) -> tuple[Any, ...]:
         return 200, {"error": "bad_verification_code", "error_description": "Expired."}
     token = served.codes.pop(code)
     return 200, {"access_token": token, "scope": served.scope, "token_type": "bearer"}
+
+
+def _revoke(served: FakeGithub, authorization: str, asked: dict[str, Any]) -> tuple[Any, ...]:
+    pair = base64.b64encode(f"{served.client_id}:{served.client_secret}".encode()).decode()
+    if authorization != f"Basic {pair}":
+        return 401, {"message": "Bad credentials"}
+    # All tokens of the user who agreed, not only this one.
+    user = served.users.get(asked["access_token"])
+    if user is None:
+        return MISSING
+    for token in [one for one, owner in served.users.items() if owner["id"] == user["id"]]:
+        del served.users[token]
+    return 204, None
 
 
 def _page(

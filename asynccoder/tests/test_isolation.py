@@ -83,7 +83,7 @@ ROWS = [
     Row("POST /api/auth/github/connect", gets="401 200 403 200 200 200 200", body={"code": "{code}"}),
     Row("GET /api/v1/users/github", "github", "401 200 403 200 200 200 200"),
     Row("POST /api/v1/users/github", gets="401 200 403 200 200 200 200", body={"code": "{code}"}),
-    Row("DELETE /api/v1/users/github", "github", "401 409 403 409 409 204 409"),
+    Row("DELETE /api/v1/users/github", "github", "401 409 403 409 409 200 409"),
     # --- Models and the keys to them ----------------------------------------------------------------
     Row("GET /api/ai-models", "model", shows="- - - - - p p"),
     Row("GET /api/v1/models", "model", shows="- - - - - p p"),

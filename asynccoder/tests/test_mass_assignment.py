@@ -109,7 +109,7 @@ ROUTES = [
     Route("post", "/api/v1/auth/refresh", REFRESH, accounts.RefreshSerializer, 200, True),
     Route("post", "/api/auth/github/connect", CODE, accounts.GithubCodeSerializer),
     Route("post", "/api/v1/users/github", CODE, accounts.GithubCodeSerializer),
-    Route("delete", "/api/v1/users/github", {}, status=204),
+    Route("delete", "/api/v1/users/github", {}),
     Route("post", "/api/v1/users/clerk", CLERK, accounts.ClerkSerializer),
     Route("put", "/api/users/me", PROFILE, accounts.ProfileSerializer),
     Route("put", "/api/v1/users/me", PROFILE, accounts.ProfileSerializer),

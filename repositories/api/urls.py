@@ -20,7 +20,11 @@ v1: list[URLPattern] = [
     path("repositories/sync", _sync),
     path("repositories/<uuid:pk>", _detail),
     path("repositories/<uuid:pk>/branches", _branches),
-    path("repositories/<uuid:pk>/bundle", RepositoryViewSet.as_view({"get": "bundle"})),
+    path(
+        "repositories/<uuid:pk>/bundle",
+        RepositoryViewSet.as_view({"get": "bundle"}),
+        name="v1-repository-bundle",
+    ),
     path(
         "repositories/<uuid:pk>/zip",
         RepositoryViewSet.as_view({"get": "zip_file"}),

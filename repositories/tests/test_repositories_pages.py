@@ -53,16 +53,36 @@ def test_list_shows_only_what_is_visible(alice: User, mallory: User, page: Clien
 def test_owner_disconnects(alice: User, page: Client) -> None:
     repository = make_repository(alice)
     page.force_login(alice)
-    assert page.get(f"/repositories/{repository.pk}/remove/").status_code == 405
+    asked = page.get(f"/repositories/{repository.pk}/remove/").content
+    assert b"so does the repository itself" in asked
+    repository.refresh_from_db()
+    assert repository.is_active, "asking changes nothing"
     page.post(f"/repositories/{repository.pk}/remove/")
     repository.refresh_from_db()
     assert not repository.is_active
 
 
+def test_a_project_that_exists_only_here_is_deleted_by_its_name(alice: User, page: Client) -> None:
+    project = make_repository(alice, kind="hosted", full_name="shop", url="", hosted_bundle="x")
+    page.force_login(alice)
+    path = f"/repositories/{project.pk}/remove/"
+    assert f'href="{path}"' in page.get("/repositories/").content.decode()
+    for answer in (page.get(path), page.post(path), page.post(path, {"name": "other"})):
+        shown = answer.content.decode()
+        assert "deletes shop with all its branches and commits for good" in shown
+        assert f'href="/api/v1/repositories/{project.pk}/bundle"' in shown
+    project.refresh_from_db()
+    assert project.is_active
+    assert page.post(path, {"name": "shop"})["Location"] == "/repositories/"
+    project.refresh_from_db()
+    assert not project.is_active
+
+
 def test_stranger_gets_404(alice: User, mallory: User, page: Client) -> None:
     repository = make_repository(alice)
     page.force_login(mallory)
-    assert page.post(f"/repositories/{repository.pk}/remove/").status_code == 404
+    for send in (page.get, page.post):
+        assert send(f"/repositories/{repository.pk}/remove/").status_code == 404
 
 
 def test_viewer_only_looks(alice: User, victor: User, page: Client) -> None:
@@ -73,7 +93,8 @@ def test_viewer_only_looks(alice: User, victor: User, page: Client) -> None:
     assert b"acme/app" in text
     assert b"Disconnect" not in text
     assert page.get(ADD).status_code == 403
-    assert page.post(f"/repositories/{repository.pk}/remove/").status_code == 403
+    for send in (page.get, page.post):
+        assert send(f"/repositories/{repository.pk}/remove/").status_code == 403
 
 
 @pytest.mark.parametrize("path", ["/repositories/", ADD])
