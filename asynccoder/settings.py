@@ -360,6 +360,7 @@ UPCALLS: dict[str, str] = {
     "plan_limits": "billing.limits.of_plan",
     "repository_closed": "tasks.packs.forget_repository",
     "webhook_stored": "tasks.actors.ring_webhook",
+    "pull_requests_due": "tasks.actors.ring_pull_requests",
     "queue_health": "tasks.heartbeat.check_queue",
     "figures": "tasks.metrics.figures",
     "metrics": "tasks.metrics.collect",

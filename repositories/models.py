@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Now
 
 from accounts.models import User
 
@@ -234,10 +235,14 @@ class PullRequest(models.Model):
     head_branch = models.CharField(max_length=255)
     base_branch = models.CharField(max_length=255)
     described_at = models.DateTimeField(help_text="GitHub's time of what we know.")
+    check_after = models.DateTimeField(
+        db_default=Now(), help_text="While it is open: GitHub is not asked about it before."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         ordering = ["-created_at"]
+        indexes = [models.Index(fields=["check_after"], name="pull_due", condition=Q(state="open"))]
         constraints = [
             models.UniqueConstraint(fields=["repository", "number"], name="pull_request_unique")
         ]

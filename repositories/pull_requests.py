@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
 
 from django.conf import settings
+from django.db.models import QuerySet
+from django.utils import timezone
 
 from accounts import github as accounts_github
 from accounts.errors import GithubAway, GithubUnconnected
@@ -19,6 +22,8 @@ from repositories.models import PullRequest, Repository
 PAUSES = (2.0, 5.0, 15.0)
 """Seconds between the tries while GitHub is away; after the last one it is given up."""
 LONGEST_PAUSE = 30.0
+CHECK_EVERY = timedelta(hours=1)
+"""How often GitHub is asked about one that is open, beside what its webhooks tell."""
 TITLE_CHARACTERS, BODY_CHARACTERS = 250, 20_000
 
 
@@ -90,6 +95,16 @@ def _uncalled(text: str) -> str:
     return re.sub(r"@(?=[A-Za-z0-9])", "@\u2060", text)
 
 
+def take_over(rows: QuerySet[PullRequest], *, state: str, title: str, moment: datetime) -> int:
+    """Take over what GitHub says, unless we know something newer; return how many rows did.
+
+    ``moment`` is GitHub's own time of it.
+    """
+    older = rows.filter(described_at__lte=moment)
+    title = storable.text(title)[:300]
+    return older.update(state=state, title=title, described_at=moment)
+
+
 def _keep(repository: Repository, facts: PullFacts) -> PullRequest:
     values = {
         "url": f"{settings.GITHUB_URL}/{name_on_github(repository)}/pull/{facts.number}",
@@ -98,6 +113,7 @@ def _keep(repository: Repository, facts: PullFacts) -> PullRequest:
         "head_branch": facts.head[:255],
         "base_branch": facts.base[:255],
         "described_at": facts.described_at,
+        "check_after": timezone.now() + CHECK_EVERY,
     }
     rows = PullRequest.objects.get_or_create(
         repository=repository, number=facts.number, defaults=values

@@ -28,7 +28,7 @@ from django.utils.dateparse import parse_datetime
 
 from asynccoder.lib import storable, upcalls
 from asynccoder.lib.errors import AppError
-from repositories import connect, git
+from repositories import connect, git, pull_requests
 from repositories.errors import DeliveryBad, SignatureBad, WebhookNotSet
 from repositories.models import PullRequest, Repository, RepositoryWebhook, WebhookDelivery
 
@@ -261,8 +261,9 @@ def _update_pull_request(repository: Repository, row: WebhookDelivery) -> None:
     moment = _moment(row.data["updated_at"])
     if moment is None or row.data["state"] not in PullRequest.State.values:
         return
-    rows = repository.pull_requests.filter(number=row.data["number"], described_at__lte=moment)
-    rows.update(state=row.data["state"], title=row.data["title"], described_at=moment)
+    rows = repository.pull_requests.filter(number=row.data["number"])
+    state, title = row.data["state"], row.data["title"]
+    pull_requests.take_over(rows, state=state, title=title, moment=moment)
 
 
 def _moment(text: str) -> datetime | None:

@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import close_old_connections
 
 from asynccoder.lib import bus
-from repositories import webhooks
+from repositories import missed, webhooks
 from tasks import duty
 from tasks.doorbell import Doorbell
 
@@ -59,6 +59,15 @@ def answer_webhook(delivery_id: str) -> None:
         close_old_connections()
 
 
+@dramatiq.actor(broker=webhook_broker, queue_name="webhooks")
+def ask_github(hint: str) -> None:
+    """Ask GitHub about the pull requests that are due."""
+    try:
+        missed.catch_up()
+    finally:
+        close_old_connections()
+
+
 def ring(hint: str) -> None:
     """Ring the doorbell. A broker that is away costs only time: the sweeper finds the task."""
     _send(run_due, hint)
@@ -67,6 +76,11 @@ def ring(hint: str) -> None:
 def ring_webhook(delivery_id: UUID) -> None:
     """Ring for a stored delivery (UPCALLS, webhook_stored); the sweeper finds it, too."""
     _send(answer_webhook, str(delivery_id))
+
+
+def ring_pull_requests() -> None:
+    """Ring for pull requests that GitHub is to be asked about (UPCALLS, pull_requests_due)."""
+    _send(ask_github, "")
 
 
 def _send(actor: dramatiq.Actor[[str], None], hint: str) -> None:

@@ -21,7 +21,7 @@ from django.db import close_old_connections, connections
 from django.db.utils import DatabaseError
 
 from aimodels import providers
-from repositories import webhooks
+from repositories import missed, webhooks
 from tasks import heartbeat, lease, runner, upkeep
 from tasks.errors import DeadlinePassed
 from tasks.forkserver import ForkServer
@@ -320,6 +320,7 @@ class Worker:
                 lease.take_back_expired()
                 lease.end_overdue()
                 webhooks.ring_waiting()
+                missed.ring_due()
                 self._tidy()
                 if not self._draining.is_set() and not self._may_claim():
                     logger.warning("nothing is claimed: the disk of VAR_DIR has too little room")

@@ -7,6 +7,7 @@ that makes no sense raises is translated at this edge.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -115,6 +116,10 @@ class GitHub:
         mine = [one for one in found if one.head == head]
         return max(mine, key=lambda one: one.number, default=None)
 
+    def pull(self, full_name: str, number: int) -> PullFacts:
+        with _translated():
+            return _pull(_object(self._get(f"/repos/{full_name}/pulls/{number}", {})[0]))
+
     def open_pull(self, full_name: str, new: NewPull) -> PullFacts:
         asked = {"head": new.head, "base": new.base, "title": new.title, "body": new.body}
         with _translated():
@@ -219,8 +224,13 @@ def _meaning(error: GithubException) -> Exception:
 
 
 def _wait(headers: dict[str, str]) -> float:
-    told = headers.get("retry-after", "")
-    seconds = float(told) if re.fullmatch(r"\d{1,6}", told) else USUAL_WAIT
+    """Return the seconds to wait: told as such, or as the moment when the hour's limit begins anew."""
+    told, reset = headers.get("retry-after", ""), headers.get("x-ratelimit-reset", "")
+    seconds = USUAL_WAIT
+    if re.fullmatch(r"\d{1,6}", told):
+        seconds = float(told)
+    elif headers.get("x-ratelimit-remaining") == "0" and re.fullmatch(r"\d{1,12}", reset):
+        seconds = float(reset) - time.time()
     return min(max(seconds, 1.0), LONGEST_WAIT)
 
 

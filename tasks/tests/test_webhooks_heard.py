@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from accounts.models import User
 from asynccoder.tests.processes import Process, wait_for
-from repositories.models import Repository, RepositoryWebhook, WebhookDelivery
+from repositories.models import PullRequest, Repository, RepositoryWebhook, WebhookDelivery
 from tasks import actors
 from tasks.models import WorkerHeartbeat
 from tasks.tests.make import make_repository
@@ -52,3 +52,23 @@ def test_a_worker_works_on_a_stored_delivery(
         what="the delivery is worked on",
     )
     assert RepositoryWebhook.objects.get().hook_id == 7
+
+
+def test_a_worker_asks_about_pull_requests_that_are_due(
+    alice: User, worker_process: Callable[..., Process]
+) -> None:
+    now = timezone.now()
+    pull = PullRequest.objects.create(
+        repository=make_repository(owner=alice, kind=Repository.Kind.GITHUB),
+        number=1,
+        url="https://github.com/octo/app/pull/1",
+        described_at=now,
+        check_after=now - timedelta(minutes=1),
+    )
+    worker = worker_process(**SHORT | {"SWEEP_SECONDS": "0.2"})
+
+    def is_put_off() -> bool:
+        pull.refresh_from_db()
+        return pull.check_after > now
+
+    wait_for(is_put_off, what=worker.output())
