@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 from rest_framework.test import APIClient
 
-from accounts import keys
 from accounts.models import User
 from asynccoder.tests.processes import Process, wait_for
 from repositories import connect
-from repositories.models import Repository, RepositoryAccess
+from repositories.models import Repository
 from tasks.models import Analysis, Status, Task, TaskResult
 from tasks.tests.make import make_model, make_repository, make_task
 from tasks.tests.world import SHORT, commit_files
@@ -62,39 +61,6 @@ def make_finished(owner: User, **values: Any) -> Task:
     TaskResult.objects.create(task=task, kind="report", data=data)
     Analysis.objects.create(task=task, repository=task.repository, **figures)
     return task
-
-
-@pytest.mark.parametrize(
-    ("method", "route"),
-    [("get", f"{ROUTE}/{uuid.UUID(int=1)}"), ("get", f"{ROUTE}/"), ("post", f"{ROUTE}/")],
-)
-def test_anonymous_gets_401(api: APIClient, method: str, route: str) -> None:
-    answer = getattr(api, method)(route, EXAMPLE if method == "post" else None)
-    assert (answer.status_code, answer.json()["code"]) == (401, "UNAUTHORIZED")
-
-
-def test_a_strangers_analysis_is_403_and_none_is_404(
-    alice_api: APIClient, mallory_api: APIClient, alice: User
-) -> None:
-    task = make_finished(alice)
-    refused = mallory_api.get(f"{ROUTE}/{task.pk}")
-    assert (refused.status_code, refused.json()["code"]) == (403, "FORBIDDEN")
-    assert "Injection" not in refused.content.decode()
-    assert mallory_api.get(f"{ROUTE}/{uuid.UUID(int=1)}").status_code == 404
-    assert mallory_api.get(f"{ROUTE}/{make_task(owner=alice).pk}").status_code == 404
-    assert mallory_api.get(f"{ROUTE}/").json()["analyses"] == []
-    assert alice_api.get(f"{ROUTE}/{task.pk}").status_code == 200
-
-
-def test_a_viewer_reads_what_is_shared_and_starts_nothing(
-    victor_api: APIClient, victor: User, alice: User, repository: Repository
-) -> None:
-    task = make_finished(alice, repository=repository)
-    RepositoryAccess.objects.create(repository=repository, user=victor, level="write")
-    assert victor_api.get(f"{ROUTE}/{task.pk}").status_code == 200
-    body = {"repository_id": str(repository.pk)}
-    assert victor_api.post(f"{ROUTE}/", body).status_code == 403
-    assert Task.objects.count() == 1
 
 
 def test_the_published_example_starts_an_analysis(
@@ -197,36 +163,6 @@ def test_what_is_not_there_is_404(
     body = {"repository_id": str(repository.pk)}
     assert mallory_api.post(f"{ROUTE}/", body).status_code == 404
     assert not Task.objects.exists()
-
-
-@pytest.mark.parametrize(
-    ("scopes", "expected"),
-    [(["analysis:read"], (200, 403)), (["analysis:create"], (403, 202)), (["build:read"], (403, 403))],
-)  # fmt: skip
-def test_a_key_opens_what_its_scopes_name(
-    api: APIClient,
-    alice: User,
-    repository: Repository,
-    scopes: list[str],
-    expected: tuple[int, int],
-) -> None:
-    api.credentials(HTTP_X_API_KEY=keys.create(user=alice, name="k", scopes=scopes)[1])
-    task = make_finished(alice)
-    found = (
-        api.get(f"{ROUTE}/{task.pk}").status_code,
-        api.post(f"{ROUTE}/", EXAMPLE).status_code,
-    )
-    assert found == expected
-
-
-def test_a_page_of_analyses_takes_three_queries(
-    api: APIClient, alice: User, django_assert_num_queries: Any
-) -> None:
-    api.force_authenticate(alice)
-    for _ in range(4):
-        make_finished(alice)
-    with django_assert_num_queries(3):
-        assert len(api.get(f"{ROUTE}/").json()["analyses"]) == 4
 
 
 @pytest.mark.django_db(transaction=True)
