@@ -17,10 +17,9 @@ from accounts import github as accounts_github
 from accounts.errors import StateRefused
 from accounts.models import AccessKey, GithubAccount, GithubState, User
 from asynccoder.lib import fields
-from asynccoder.tests.github_server import FakeGithub, Fault
+from asynccoder.tests.github_server import TOKEN, FakeGithub, Fault
 
 CONNECT, PLAIN = "/api/auth/github/connect", "/api/v1/users/github"
-TOKEN = "gho_canary0123456789abcdefghijklmnop"
 PATHS = [CONNECT, PLAIN]
 KEYS = "/api/v1/access-keys"
 

@@ -12,10 +12,9 @@ from django.conf import LazySettings
 from django.test import Client
 
 from accounts.models import GithubAccount, User
-from asynccoder.tests.github_server import FakeGithub, Fault
+from asynccoder.tests.github_server import TOKEN, FakeGithub, Fault
 
 CONNECT, CALLBACK, DISCONNECT = "/github/connect/", "/github/callback/", "/github/disconnect/"
-TOKEN = "gho_canary0123456789abcdefghijklmnop"
 
 
 def led_to_github(page: Client, github: FakeGithub, code: str) -> str:

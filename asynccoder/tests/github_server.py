@@ -14,10 +14,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from asynccoder.tests.loopback import answering, listening
+
+TOKEN = "gho_canary0123456789abcdefghijklmnop"
+"""A token as GitHub gives it out, to be looked for where none may be."""
 API = "/api/v3"
 MISSING = (404, {"message": "Not Found", "documentation_url": "https://docs.github.com/rest"})
 
@@ -125,36 +129,13 @@ class FakeGithub:
 def serving() -> Iterator[FakeGithub]:
     """Run a GitHub for the block; every request thread has ended when it is left."""
     served = FakeGithub()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.0"
-
-        def do_GET(self) -> None:
-            handle(self, served)
-
-        def do_POST(self) -> None:
-            handle(self, served)
-
-        def do_DELETE(self) -> None:
-            handle(self, served)
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = False
-    served.port = server.server_address[1]
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield served
-    finally:
-        for fault in served.faults:
-            if fault.hang:
-                fault.hang.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with listening(answering(lambda handler: handle(handler, served))) as served.port:
+        try:
+            yield served
+        finally:
+            for fault in served.faults:
+                if fault.hang:
+                    fault.hang.set()
 
 
 def handle(handler: BaseHTTPRequestHandler, served: FakeGithub) -> None:

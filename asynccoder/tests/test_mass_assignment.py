@@ -31,6 +31,7 @@ from aimodels import own
 from aimodels.api import serializers as aimodels
 from asynccoder.api import document
 from asynccoder.api.dialects import camelised
+from asynccoder.tests.github_server import TOKEN as GITHUB_TOKEN
 from asynccoder.tests.github_server import FakeGithub
 from asynccoder.tests.test_every_route_asks_for_its_credential import API, UNSAFE
 from asynccoder.tests.test_every_url_speaks_its_dialect import PLAIN
@@ -38,7 +39,6 @@ from billing.api import serializers as billing
 from billing.tests.make import give
 from conftest import signed_in
 from repositories.api import serializers as repositories
-from repositories.tests.github_server import TOKEN as GITHUB_TOKEN
 from repositories.tests.github_server import connect_account
 from repositories.tests.make import make_upstream
 from tasks import streams

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import base64
 import os
-import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,6 +19,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+
+from asynccoder.tests.loopback import answering, listening
 
 
 @dataclass
@@ -69,36 +70,13 @@ def serving(root: Path, *, certificate: Path | None = None) -> Iterator[GitServe
     Every request thread has ended when the block is left.
     """
     served = GitServer(root)
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.0"
-
-        def do_GET(self) -> None:
-            answer(self, served)
-
-        def do_POST(self) -> None:
-            answer(self, served)
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = False
-    if certificate:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate)
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-    served.port = server.server_address[1]
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield served
-    finally:
-        if served.hang:
-            served.hang.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    handler = answering(lambda request: answer(request, served))
+    with listening(handler, certificate=certificate) as served.port:
+        try:
+            yield served
+        finally:
+            if served.hang:
+                served.hang.set()
 
 
 def make_certificate(folder: Path, host: str) -> Path:

@@ -10,11 +10,9 @@ from django.utils import timezone
 from accounts import github as accounts_github
 from accounts.models import GithubAccount, User
 from asynccoder.lib import fields
-from asynccoder.tests.github_server import FakeGithub
+from asynccoder.tests.github_server import TOKEN, FakeGithub
 from repositories.tests.git_server import GitServer, answer
 from repositories.tests.make import make_upstream, plain_git
-
-TOKEN = "gho_canary0123456789abcdefghijklmnop"
 
 
 def connect_account(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler
 from pathlib import Path
 
+from asynccoder.tests.loopback import answering, listening
 from repositories.tests.git_server import Seen, read_body
 
 ADVERTISED = "application/x-git-upload-pack-advertisement"
@@ -68,17 +68,7 @@ def lying(answer: Callable[[str, bytes], Answer]) -> Iterator[RogueServer]:
     """Run a server for the block."""
     rogue = RogueServer(answer)
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            rogue.hear(self)
-
-        def do_POST(self) -> None:
-            rogue.hear(self)
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    with _listening(Handler) as rogue.port:
+    with listening(answering(rogue.hear)) as rogue.port:
         try:
             yield rogue
         finally:
@@ -96,21 +86,8 @@ def serving_files(root: Path) -> Iterator[str]:
         def log_message(self, *args: object) -> None:
             pass
 
-    with _listening(Handler) as port:
+    with listening(Handler) as port:
         yield f"127.0.0.1:{port}"
-
-
-@contextmanager
-def _listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield server.server_address[1]
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def packet(content: bytes) -> bytes:

@@ -11,11 +11,11 @@ from rest_framework.test import APIClient
 from accounts.models import GithubAccount, User
 from asynccoder.lib.errors import RunFailed
 from asynccoder.lib.outbound import UrlRefused
-from asynccoder.tests.github_server import FakeGithub, Fault
+from asynccoder.tests.github_server import TOKEN, FakeGithub, Fault
 from repositories import connect, git, github_access, sync
 from repositories.errors import CredentialRefused, RepositoryRefused
 from repositories.models import Repository, RepositoryAccess
-from repositories.tests.github_server import TOKEN, connect_account, serve_git
+from repositories.tests.github_server import connect_account, serve_git
 from repositories.tests.rows import make_repository
 
 ACCOUNT = git.Credential("x-access-token", TOKEN)

@@ -13,10 +13,10 @@ from rest_framework.test import APIClient
 
 from accounts import github as accounts_github
 from accounts.models import GithubAccount, User
-from asynccoder.tests.github_server import FakeGithub, Fault
+from asynccoder.tests.github_server import TOKEN, FakeGithub, Fault
 from repositories import connect, sync
 from repositories.models import Repository
-from repositories.tests.github_server import TOKEN, connect_account
+from repositories.tests.github_server import connect_account
 from repositories.tests.rows import make_repository
 
 SYNC, PLAIN = "/api/repositories/sync", "/api/v1/repositories/sync"

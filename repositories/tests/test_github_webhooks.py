@@ -23,10 +23,10 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from accounts.models import User
-from asynccoder.tests.github_server import FakeGithub
+from asynccoder.tests.github_server import TOKEN, FakeGithub
 from repositories import connect, git, sync, webhooks
 from repositories.models import PullRequest, Repository, RepositoryWebhook, WebhookDelivery
-from repositories.tests.github_server import TOKEN, connect_account, serve_git
+from repositories.tests.github_server import connect_account, serve_git
 from repositories.tests.make import commit_upstream, plain_git
 from repositories.tests.rows import make_repository
 

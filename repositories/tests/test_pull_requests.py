@@ -10,12 +10,12 @@ from django.db import connection
 
 from accounts.errors import GithubAway, GithubUnconnected
 from accounts.models import GithubAccount, User
-from asynccoder.tests.github_server import FakeGithub, Fault
+from asynccoder.tests.github_server import TOKEN, FakeGithub, Fault
 from repositories import pull_requests
 from repositories.errors import GithubMissing, GithubRefused, GithubTokenRefused
 from repositories.forges.github import NewPull
 from repositories.models import PullRequest, Repository
-from repositories.tests.github_server import TOKEN, connect_account
+from repositories.tests.github_server import connect_account
 from repositories.tests.rows import make_repository
 
 NEW = NewPull(head="asynccoder/1234-fix", base="main", title="Fix it", body="Why and how.")

@@ -14,11 +14,11 @@ from django.test import Client
 from rest_framework.test import APIClient
 
 from accounts.models import FeedEvent, GithubAccount, User
-from asynccoder.tests.github_server import FakeGithub, Fault
+from asynccoder.tests.github_server import TOKEN, FakeGithub, Fault
 from asynccoder.tests.processes import Process, descendants, wait_for
 from repositories import connect, git, pull_requests
 from repositories.models import PullRequest, Repository
-from repositories.tests.github_server import TOKEN, connect_account, serve_git
+from repositories.tests.github_server import connect_account, serve_git
 from repositories.tests.make import plain_git
 from tasks.models import Status, Step, Task
 from tasks.tests.test_forkserver import is_alive

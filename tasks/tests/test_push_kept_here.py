@@ -11,10 +11,10 @@ import pytest
 
 from accounts.models import GithubAccount, User
 from asynccoder.lib import outbound
-from asynccoder.tests.github_server import FakeGithub, Fault
+from asynccoder.tests.github_server import TOKEN, FakeGithub, Fault
 from repositories import connect, git, pull_requests
 from repositories.models import Repository
-from repositories.tests.github_server import TOKEN, connect_account, serve_git
+from repositories.tests.github_server import connect_account, serve_git
 from tasks import handback
 from tasks.models import Status, Step
 from tasks.tests.test_run_in_process import run
