@@ -8,6 +8,8 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import CharField
+from django.db.models.functions import Cast
 from django.utils import timezone
 
 from accounts import github as accounts_github
@@ -175,7 +177,7 @@ def _write(plan: _Plan) -> None:
     for row in plan.changed:
         row.updated_at = now
     # Names may have changed places: nobody has one while they are handed out.
-    for row in plan.changed:
-        Repository.objects.filter(pk=row.pk).update(full_name=str(row.pk))
+    rows = Repository.objects.filter(pk__in=[row.pk for row in plan.changed])
+    rows.update(full_name=Cast("pk", CharField()))
     Repository.objects.bulk_create(plan.created, batch_size=100)
     Repository.objects.bulk_update(plan.changed, [*FOLLOWED, "updated_at"], batch_size=50)

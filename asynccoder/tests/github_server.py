@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from asynccoder.tests.loopback import answering, listening
 
@@ -173,6 +173,8 @@ def _answer(
     served: FakeGithub, method: str, path: str, query: dict[str, str], authorization: str,
     body: bytes, form: dict[str, str],
 ) -> tuple[Any, ...]:  # fmt: skip
+    if path == "/login/oauth/authorize":
+        return _agreed(served, query)
     if path == "/login/oauth/access_token":
         return _exchange(served, form)
     if path == f"{API}/applications/{served.client_id}/grant" and method == "DELETE":
@@ -242,6 +244,14 @@ def _open_pull(served: FakeGithub, name: str, asked: dict[str, Any]) -> tuple[An
     }  # fmt: skip
     pulls.append(pull)
     return 201, pull
+
+
+def _agreed(served: FakeGithub, query: dict[str, str]) -> tuple[Any, ...]:
+    """Lead a browser back at once, as GitHub does with a user who has agreed before."""
+    code = next(iter(served.codes))
+    served.challenges[code] = query["code_challenge"]
+    back = f"{query['redirect_uri']}?{urlencode({'code': code, 'state': query['state']})}"
+    return 302, {}, {"Location": back}
 
 
 def _exchange(served: FakeGithub, form: dict[str, str]) -> tuple[Any, ...]:

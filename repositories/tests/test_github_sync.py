@@ -71,6 +71,18 @@ def test_what_changed_at_github_changes_here(
     assert (mine.description, mine.setup_command) == ("It is \ufffd new", "make")
 
 
+def test_many_that_changed_cost_few_queries(
+    alice: User, github: FakeGithub, django_assert_max_num_queries: Any
+) -> None:
+    connect_account(alice, github)
+    rows = [github.add_repository(f"octo/app-{number}") for number in range(40)]
+    sync.sync_from_github(alice)
+    for number, row in enumerate(rows):
+        row["full_name"] = f"octo/app-{(number + 1) % 40}"
+    with django_assert_max_num_queries(12):
+        assert sync.sync_from_github(alice).updated == 40
+
+
 def test_what_github_shows_no_more_is_kept_and_not_connected(
     alice: User, alice_api: APIClient, github: FakeGithub
 ) -> None:
