@@ -32,7 +32,7 @@ from repositories.models import Repository
 from repositories.sync import sync_from_github
 
 READS_PER_USER = 4
-"""How many requests of one user may wait for git at once; each holds a thread of the server."""
+"""How many requests of one user may wait for git or GitHub at once: each holds a thread here."""
 reads = Places()
 
 BRANCH = shape(
@@ -102,7 +102,8 @@ class RepositoryViewSet(
         """Make the list follow what the user's GitHub account reaches."""
         body = SyncSerializer(data=request.data)
         body.is_valid(raise_exception=True)
-        done = sync_from_github(_user(request), force=body.validated_data["force"])
+        with _one_of_few(request):
+            done = sync_from_github(_user(request), force=body.validated_data["force"])
         counts = {"synced": done.synced, "added": done.added, "updated": done.updated}
         return Response(counts | {"message": done.message})
 
@@ -111,11 +112,11 @@ class RepositoryViewSet(
     def branches(self, request: Request, pk: str) -> Response:
         """Return the branches that the remote has now; only GitHub says which it protects."""
         repository = self.get_object()
-        found = github_access.branches_of(repository)
-        if found is None:
-            with _one_of_few(request):
+        with _one_of_few(request):
+            found = github_access.branches_of(repository)
+            if found is None:
                 plain = connect.branches_of(repository)
-            found = [BranchFacts(one.name, one.commit, is_protected=False) for one in plain]
+                found = [BranchFacts(one.name, one.commit, is_protected=False) for one in plain]
         return Response({"branches": [_branch(repository, branch) for branch in found]})
 
     @extend_schema(responses={(200, "application/octet-stream"): OpenApiTypes.BINARY})
@@ -156,7 +157,7 @@ def _user(request: Request) -> User:
 
 
 def _one_of_few(request: Request) -> AbstractContextManager[None]:
-    """Hold one of the user's places while git works. Raises LimitReached."""
+    """Hold one of the user's places while git or GitHub works. Raises LimitReached."""
     refusal = LimitReached("You read too many repositories at once; try again.", retry_after=5)
     return reads.taken(_user(request).pk, READS_PER_USER, refusal)
 

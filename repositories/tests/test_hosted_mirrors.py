@@ -189,6 +189,7 @@ def test_one_user_does_not_hold_all_threads(
     try:
         for path in (branches, zip_of(project)):
             assert alice_api.get(path).status_code == 429
+        assert alice_api.post("/api/v1/repositories/sync", {}).status_code == 429
         assert staff_api.get(branches).status_code == 200
     finally:
         for _ in range(views.READS_PER_USER):

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from repositories import webhooks
+from repositories import missed, webhooks
 from tasks import actors, lease, upkeep
 
 
@@ -23,6 +23,7 @@ class Command(BaseCommand):
         for task_id in waiting:
             actors.ring(task_id)
         webhooks.ring_waiting()
+        missed.ring_due()
         tidied = upkeep.tidy()
         self.stdout.write(
             f"{taken} leases taken back, {len(waiting)} tasks rung for, {ended} ended as overdue, "
