@@ -18,6 +18,7 @@ from daphne.access import AccessLogGenerator  # noqa: E402 - after Django's set-
 from django.urls import re_path  # noqa: E402 - after Django's set-up
 
 from asynccoder.flow import Steady  # noqa: E402 - after Django's set-up
+from asynccoder.intake import BoundedRequest  # noqa: E402 - after Django's set-up
 from asynccoder.middleware import SocketLog  # noqa: E402 - after Django's set-up
 from tasks import consumers, following  # noqa: E402 - after Django's set-up
 from tasks.streams import Streams  # noqa: E402 - after Django's set-up
@@ -30,9 +31,10 @@ class AccessLog(AccessLogGenerator):  # type: ignore[misc] # daphne has no types
         super().write_entry(request=request.partition("?")[0], **details)
 
 
-# Daphne makes its access log after it has read this module, and offers no way to say which.
+# Daphne makes both after it has read this module, and offers no way to say which.
 if "daphne.cli" in sys.modules:
     vars(sys.modules["daphne.cli"])["AccessLogGenerator"] = AccessLog
+    vars(sys.modules["daphne.http_protocol"])["WebRequest"] = BoundedRequest
 
 
 async def refuse(scope: Any, receive: Any, send: Any) -> None:
