@@ -25,6 +25,10 @@ HELD = {
         "ours, first time: generated, 20 commits", "ready: generated, 20 commits",
         "new disk: generated, 20 commits",
     },
+    "live": {
+        "ours, burst to 100 sockets", "bare websockets, burst to 500 sockets",
+        "ours, paced to 1 stream", "raw ASGI, burst to 1 stream", "live, paced to 50 streams",
+    },
     "endtoend": {
         "POST accepted to first model request", "claimed to first model request",
         "POST accepted to first model request, p50",
