@@ -20,7 +20,8 @@ from asynccoder.lib.errors import NotSignedIn
 def user_of(scope: Mapping[str, Any], token: str = "", needs: str = "task:read") -> User | None:
     """Return the active account behind a socket, or None. Reads the database: not for the loop.
 
-    An access key with scopes counts only with the one that the socket ``needs``. Asked again with the same arguments (every 30 s), it tells whether the account may still listen.
+    An access key with scopes counts only with the one that the socket ``needs``. Asked again with
+    the same arguments (every 30 s), it tells whether the account may still listen.
     A token (JWT or access key) decides alone; without one the session counts, but only where no
     foreign page opened the socket.
     """
