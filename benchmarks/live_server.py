@@ -17,13 +17,19 @@ import redis.asyncio as redis
 from websockets.asyncio.server import ServerConnection, serve
 
 
-async def published() -> AsyncIterator[str]:
+async def subscribed() -> redis.client.PubSub:
+    """Return the subscription once Redis has confirmed it: what comes then is heard."""
     client = redis.Redis.from_url(os.environ["REDIS_URL"], decode_responses=True)
-    async with client.pubsub() as pubsub:
-        await pubsub.subscribe(os.environ["BENCH_CHANNEL"])
-        async for message in pubsub.listen():
-            if message["type"] == "message":
-                yield message["data"]
+    pubsub = client.pubsub()
+    await pubsub.subscribe(os.environ["BENCH_CHANNEL"])
+    await pubsub.get_message(timeout=30)
+    return pubsub
+
+
+async def published(pubsub: redis.client.PubSub) -> AsyncIterator[str]:
+    async for message in pubsub.listen():
+        if message["type"] == "message":
+            yield message["data"]
 
 
 async def sockets(port: int) -> None:
@@ -39,18 +45,20 @@ async def sockets(port: int) -> None:
         finally:
             queues.discard(queue)
 
+    pubsub = await subscribed()
     async with serve(tell, "127.0.0.1", port, compression=None, ping_interval=None):
-        async for text in published():
+        async for text in published(pubsub):
             for queue in queues:
                 queue.put_nowait(text)
 
 
 listening: set[asyncio.Queue[bytes]] = set()
 feeding: list[asyncio.Task[None]] = []
+starting = asyncio.Lock()
 
 
-async def _feed() -> None:
-    async for text in published():
+async def _feed(pubsub: redis.client.PubSub) -> None:
+    async for text in published(pubsub):
         piece = f"event: log\ndata: {text}\n\n".encode()
         for queue in listening:
             queue.put_nowait(piece)
@@ -58,13 +66,14 @@ async def _feed() -> None:
 
 async def stream(scope: Any, receive: Any, send: Any) -> None:
     """Answer with every message, each as one event, until the client leaves."""
-    if not feeding:
-        feeding.append(asyncio.create_task(_feed()))
+    async with starting:
+        if not feeding:
+            feeding.append(asyncio.create_task(_feed(await subscribed())))
+    queue: asyncio.Queue[bytes] = asyncio.Queue()
+    listening.add(queue)
     headers = [(b"content-type", b"text/event-stream")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"retry: 1\n\n", "more_body": True})
-    queue: asyncio.Queue[bytes] = asyncio.Queue()
-    listening.add(queue)
     try:
         while True:
             piece = await queue.get()
