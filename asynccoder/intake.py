@@ -51,4 +51,4 @@ class BoundedRequest(WebRequest):  # type: ignore[misc] # daphne has no types
 
 
 def most_bytes() -> int:
-    return max(settings.REQUEST_MAX_BYTES, WEBHOOK_BYTES) + SLACK_BYTES
+    return int(max(settings.REQUEST_MAX_BYTES, WEBHOOK_BYTES)) + SLACK_BYTES
