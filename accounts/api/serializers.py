@@ -12,6 +12,7 @@ from rest_framework import serializers
 from accounts import github
 from accounts.models import PERMISSIONS, AccessKey, Role, User
 from accounts.registration import PASSWORD_MAX
+from asynccoder.api.typed import Typed
 from asynccoder.lib import upcalls
 
 
@@ -47,7 +48,7 @@ class UserSerializer(serializers.ModelSerializer[User]):
         return {**super().to_representation(user), **credit}
 
 
-class RegistrationSerializer(serializers.Serializer[Any]):
+class RegistrationSerializer(Typed, serializers.Serializer[Any]):
     email = serializers.EmailField(max_length=254)
     password = serializers.CharField(max_length=PASSWORD_MAX, trim_whitespace=False)
     name = serializers.CharField(max_length=150, required=False, allow_blank=True)
@@ -57,7 +58,7 @@ class RegistrationSerializer(serializers.Serializer[Any]):
     )
 
 
-class LoginSerializer(serializers.Serializer[Any]):
+class LoginSerializer(Typed, serializers.Serializer[Any]):
     """An e-mail address or a user name, in either field, and the password."""
 
     email = serializers.CharField(max_length=254, required=False)
@@ -71,22 +72,22 @@ class LoginSerializer(serializers.Serializer[Any]):
         return {"identity": identity, "password": attrs["password"]}
 
 
-class ClerkSerializer(serializers.Serializer[Any]):
+class ClerkSerializer(Typed, serializers.Serializer[Any]):
     clerk_token = serializers.CharField(max_length=8192)
 
 
-class RefreshSerializer(serializers.Serializer[Any]):
+class RefreshSerializer(Typed, serializers.Serializer[Any]):
     refresh_token = serializers.CharField(max_length=4096)
 
 
-class GithubCodeSerializer(serializers.Serializer[Any]):
+class GithubCodeSerializer(Typed, serializers.Serializer[Any]):
     """What GitHub handed to the client; ``state`` only where the client got one from us."""
 
     code = serializers.CharField(max_length=200)
     state = serializers.CharField(max_length=200, required=False, default="", allow_blank=True)
 
 
-class ProfileSerializer(serializers.Serializer[Any]):
+class ProfileSerializer(Typed, serializers.Serializer[Any]):
     """What an account may change of itself; ``name`` is another word for ``display_name``."""
 
     name = serializers.CharField(max_length=150, required=False, allow_blank=True)
@@ -106,7 +107,7 @@ class ProfileSerializer(serializers.Serializer[Any]):
         return attrs
 
 
-class AccessKeySerializer(serializers.ModelSerializer[AccessKey]):
+class AccessKeySerializer(Typed, serializers.ModelSerializer[AccessKey]):
     """A key as it is listed: its prefix, never its text."""
 
     name = serializers.CharField(max_length=100)

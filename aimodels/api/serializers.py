@@ -8,6 +8,7 @@ from rest_framework import serializers
 
 from aimodels import keys
 from aimodels.models import TASK_TYPES, AIModel, KeyProvider, KeyUsage, ProviderKey
+from asynccoder.api.typed import Typed
 
 # US$ per token; dearer than any model, and small enough for the column.
 HIGHEST_PRICE = 1
@@ -20,7 +21,7 @@ class AIModelSerializer(serializers.ModelSerializer[AIModel]):
     max_tokens = serializers.IntegerField(source="context_window")
     input_price = serializers.FloatField()
     cached_input_price = serializers.FloatField()
-    cache_write_price = serializers.FloatField()
+    cache_write_price = serializers.FloatField(allow_null=True)
     output_price = serializers.FloatField()
     is_usable = serializers.SerializerMethodField()
     is_own = serializers.SerializerMethodField()
@@ -71,7 +72,7 @@ class Price(serializers.DecimalField):
         )
 
 
-class OwnModelSerializer(serializers.Serializer[AIModel]):
+class OwnModelSerializer(Typed, serializers.Serializer[AIModel]):
     """A user's own model. Without prices it counts as free: the user pays its provider."""
 
     name = serializers.CharField(max_length=120)
@@ -89,7 +90,7 @@ class OwnModelSerializer(serializers.Serializer[AIModel]):
     is_active = serializers.BooleanField(required=False)
 
 
-class TrialSerializer(serializers.Serializer[None]):
+class TrialSerializer(Typed, serializers.Serializer[None]):
     """Which model to try: by id or by name."""
 
     model_id = serializers.UUIDField(required=False)
@@ -101,7 +102,7 @@ class TrialSerializer(serializers.Serializer[None]):
         return attrs
 
 
-class ProviderKeySerializer(serializers.ModelSerializer[ProviderKey]):
+class ProviderKeySerializer(Typed, serializers.ModelSerializer[ProviderKey]):
     """A stored key; ``key`` is written, ``masked`` is what can be seen of it."""
 
     provider = serializers.ChoiceField(choices=[(kind, kind.label) for kind in keys.KEYED])
@@ -137,7 +138,7 @@ class KeyUsageSerializer(serializers.ModelSerializer[KeyUsage]):
     """One call with a user's own key; ``price_usd`` is the provider's by our table, or null."""
 
     model = serializers.CharField(source="model_name")
-    price_usd = serializers.FloatField()
+    price_usd = serializers.FloatField(allow_null=True)
 
     class Meta:
         model = KeyUsage

@@ -185,6 +185,7 @@ class ProviderKeyViewSet(ListModelMixin, GenericViewSet[ProviderKey]):
         )
         return Response(self.get_serializer(key).data, status=201)
 
+    @extend_schema(request=ProviderKeySerializer(partial=True))
     def update(self, request: Request, pk: str) -> Response:
         key = self._key(pk)
         given = self._given(partial=True)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rest_framework.views import APIView
 
 MAX_LIMIT = 100
+MAX_NUMBER = 10**18 - 1
 # What SQLite and PostgreSQL take as an OFFSET.
 MAX_OFFSET = 2**31
 
@@ -58,8 +59,16 @@ class Pages(BasePagination):
     def get_schema_operation_parameters(self, view: APIView) -> list[dict[str, Any]]:
         default = getattr(view, "default_limit", 20)
         return [
-            _parameter("limit", f"How many, at most {MAX_LIMIT}.", minimum=1, default=default),
-            _parameter("offset", "How many to leave out.", minimum=0, default=0),
+            _parameter(
+                "limit",
+                f"How many, at most {MAX_LIMIT}.",
+                minimum=1,
+                default=default,
+                maximum=MAX_NUMBER,
+            ),
+            _parameter(
+                "offset", "How many to leave out.", minimum=0, default=0, maximum=MAX_NUMBER
+            ),
         ]
 
 
@@ -69,8 +78,8 @@ def _parameter(name: str, description: str, **schema: int) -> dict[str, Any]:
 
 
 def _number(request: Request, name: str, *, default: int, least: int) -> int:
-    text = request.query_params.get(name, "")
-    if not text:
+    text = request.query_params.get(name)
+    if text is None:
         return default
     if not (text.isascii() and text.isdigit() and len(text) <= 18) or int(text) < least:
         raise ValidationError({name: [f"Give a whole number of at least {least}."]})

@@ -204,7 +204,8 @@ def _to_envelope(path: str, operation: dict[str, Any], schemas: dict[str, Any]) 
         if parameter["in"] == "query":
             parameter["name"] = camel(parameter["name"])
             if parameter["name"] == "offset":
-                parameter.update(name="page", schema={"type": "integer", "minimum": 1})
+                schema = parameter["schema"] | {"minimum": 1, "default": 1}
+                parameter.update(name="page", schema=schema)
                 parameter["description"] = "Counted from 1."
     bodies = [operation.get("requestBody", {})]
     for content in [one for body in bodies for one in body.get("content", {}).values()]:

@@ -11,6 +11,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from asynccoder.api.typed import Typed
 from billing import ledger
 from billing.models import LedgerEntry, SubscriptionPlan, SubscriptionUsage
 
@@ -67,7 +68,9 @@ class PlanSerializer(serializers.ModelSerializer[SubscriptionPlan]):
         ]
 
 
-@extend_schema_field(OpenApiTypes.STR)
+@extend_schema_field(
+    {"anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}]}
+)
 class Moment(serializers.Field[datetime, str, Any, Any]):
     """An ISO 8601 date or moment; ``is_end`` makes a bare date the end of that day."""
 
@@ -99,21 +102,24 @@ class TransactionFilter(serializers.Serializer[None]):
     end_date = Moment(required=False, is_end=True)
 
 
-class SubscribeSerializer(serializers.Serializer[None]):
+class SubscribeSerializer(Typed, serializers.Serializer[None]):
     """Which plan: its ``id`` in the list of plans."""
 
     plan = serializers.SlugField(max_length=40)
 
 
+MONTH = {"type": "string", "pattern": r"^[1-9]\d{3}-(0[1-9]|1[0-2])$", "example": "2026-11"}
+
+
+@extend_schema_field(MONTH)
+class Month(serializers.DateField):
+    """A month, such as 2026-11."""
+
+
 class MonthFilter(serializers.Serializer[None]):
     """Which month's usage, such as 2026-11; the present one without it."""
 
-    month = serializers.DateField(input_formats=["%Y-%m"], required=False)
-
-
-@extend_schema_field(OpenApiTypes.STR)
-class Month(serializers.DateField):
-    """A month, such as 2026-11."""
+    month = Month(input_formats=["%Y-%m"], required=False)
 
 
 class SubscriptionUsageSerializer(serializers.ModelSerializer[SubscriptionUsage]):

@@ -6,6 +6,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from asynccoder.api.typed import Typed
 from repositories.models import Repository
 
 
@@ -67,7 +68,7 @@ def _download(repository: Repository, kind: str) -> str | None:
     return f"/api/v1/repositories/{repository.pk}/{kind}" if repository.hosted_bundle else None
 
 
-class ConnectSerializer(serializers.Serializer[Any]):
+class ConnectSerializer(Typed, serializers.Serializer[Any]):
     """``username`` and ``token`` are the credential of a private repository; never returned."""
 
     url = serializers.CharField(max_length=500)
@@ -81,7 +82,7 @@ class ConnectSerializer(serializers.Serializer[Any]):
     )
 
 
-class SyncSerializer(serializers.Serializer[Any]):
+class SyncSerializer(Typed, serializers.Serializer[Any]):
     """With ``force`` what was disconnected here comes back, too."""
 
     force = serializers.BooleanField(required=False, default=False)
@@ -93,7 +94,7 @@ class ListFilter(serializers.Serializer[Any]):
     connected = serializers.BooleanField(required=False, allow_null=True, default=None)
 
 
-class EditSerializer(serializers.Serializer[Any]):
+class EditSerializer(Typed, serializers.Serializer[Any]):
     """What may be changed; a field that is left out stays as it is. PUT and PATCH alike."""
 
     setup_command = serializers.CharField(required=False, allow_blank=True, max_length=1000)

@@ -107,7 +107,7 @@ class RepositoryViewSet(
         counts = {"synced": done.synced, "added": done.added, "updated": done.updated}
         return Response(counts | {"message": done.message})
 
-    @extend_schema(responses=BRANCHES)
+    @extend_schema(responses={200: BRANCHES, 400: None})
     @action(detail=True)
     def branches(self, request: Request, pk: str) -> Response:
         """Return the branches that the remote has now; only GitHub says which it protects."""
@@ -119,14 +119,14 @@ class RepositoryViewSet(
                 found = [BranchFacts(one.name, one.commit, is_protected=False) for one in plain]
         return Response({"branches": [_branch(repository, branch) for branch in found]})
 
-    @extend_schema(responses={(200, "application/octet-stream"): OpenApiTypes.BINARY})
+    @extend_schema(responses={(200, "application/octet-stream"): OpenApiTypes.BINARY, 400: None})
     def bundle(self, request: Request, pk: str) -> StreamingHttpResponse:
         """Return all branches of a hosted repository as a bundle: ``git clone NAME.bundle``."""
         repository = self._hosted()
         file = hosted.open_bundle(repository)
         return file_attachment(request._request, file, f"{repository.name}.bundle")
 
-    @extend_schema(responses={(200, "application/zip"): OpenApiTypes.BINARY})
+    @extend_schema(responses={(200, "application/zip"): OpenApiTypes.BINARY, 400: None})
     def zip_file(self, request: Request, pk: str) -> StreamingHttpResponse:
         """Return the files of a hosted repository's default branch as a zip."""
         repository = self._hosted()

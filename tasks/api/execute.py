@@ -28,6 +28,7 @@ from tasks.models import Task, TaskQuerySet
 
 READING = "task:read"
 EVENT_ID = re.compile(r"\d{1,18}", re.ASCII)
+PLACE = {"type": "integer", "minimum": 0, "maximum": 10**18 - 1}
 
 
 class ExecuteViewSet(GenericViewSet[Task]):
@@ -73,8 +74,8 @@ class ExecuteViewSet(GenericViewSet[Task]):
 
     @extend_schema(
         parameters=[
-            OpenApiParameter("Last-Event-ID", int, OpenApiParameter.HEADER),
-            OpenApiParameter("after", int, description="The same, for who sends no headers."),
+            OpenApiParameter("Last-Event-ID", PLACE, OpenApiParameter.HEADER),
+            OpenApiParameter("after", PLACE, description="The same, for who sends no headers."),
         ],
         responses={(200, "text/event-stream"): str, 204: None},
     )
@@ -117,10 +118,15 @@ def _require_reading(request: Request) -> None:
 
 
 def _place(request: Request) -> int:
-    text = request.headers.get("Last-Event-ID") or request.query_params.get("after") or "0"
-    if not EVENT_ID.fullmatch(text):
-        raise ValidationError({"Last-Event-ID": ["Give the number of an event."]})
-    return int(text)
+    given = {
+        "Last-Event-ID": request.headers.get("Last-Event-ID") or None,
+        "after": request.query_params.get("after"),
+    }
+    named = {name: text for name, text in given.items() if text is not None}
+    for name, text in named.items():
+        if not EVENT_ID.fullmatch(text):
+            raise ValidationError({name: ["Give the number of an event."]})
+    return int(next(iter(named.values()), 0))
 
 
 def _shown(task: Task) -> dict[str, Any]:

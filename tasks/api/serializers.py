@@ -10,6 +10,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from asynccoder.api.dialects import Foreign
+from asynccoder.api.typed import Typed
 from billing.ledger import whole_credits
 from tasks.models import Check, Priority, Status, Task, TaskLog, TaskResult, TaskType
 
@@ -202,12 +203,12 @@ def _result(task: Task) -> TaskResult | None:
     return getattr(task, "result", None)
 
 
-class FileSerializer(serializers.Serializer[None]):
+class FileSerializer(Typed, serializers.Serializer[None]):
     path = serializers.CharField(max_length=1000)
     content = serializers.CharField(allow_blank=True, trim_whitespace=False)
 
 
-class OptionsSerializer(serializers.Serializer[None]):
+class OptionsSerializer(Typed, serializers.Serializer[None]):
     """What every way to start a task takes.
 
     ``model`` is a name, ``ai_model_id`` an id; without both one is chosen.
@@ -293,7 +294,7 @@ class AnalysisRequestSerializer(OptionsSerializer):
         return super().validate(attrs)
 
 
-class TaskEditSerializer(serializers.Serializer[None]):
+class TaskEditSerializer(Typed, serializers.Serializer[None]):
     """What of a pending task can be edited; a missing field stays as it is."""
 
     title = serializers.CharField(max_length=200, required=False)
