@@ -59,13 +59,13 @@ test: $(INSTALLED_DEV) browser
 	@echo "== The whole suite on SQLite and an embedded Redis"
 	@rm -f .coverage .coverage.*
 	unset TEST_DATABASE_URL TEST_REDIS_URL; \
-	$(BIN)/pytest -n $(JOBS) --dist worksteal --cov --cov-report= $(PYTEST_ARGS) || \
+	$(BIN)/pytest -n $(JOBS) --cov --cov-report= $(PYTEST_ARGS) || \
 		.ci/again $$? $(BIN)/pytest --cov --cov-append --cov-report=
 	@if [ -n "$$TEST_DATABASE_URL$$TEST_REDIS_URL" ]; then \
 		[ -n "$$TEST_DATABASE_URL" ] && database=TEST_DATABASE_URL || database="SQLite"; \
 		[ -n "$$TEST_REDIS_URL" ] && redis=TEST_REDIS_URL || redis="an embedded server"; \
 		echo "== The tests of database and broker again; database: $$database, Redis: $$redis"; \
-		$(BIN)/pytest -n $(JOBS) --dist worksteal -m services --cov --cov-append --cov-report= $(PYTEST_ARGS) || \
+		$(BIN)/pytest -n $(JOBS) -m services --cov --cov-append --cov-report= $(PYTEST_ARGS) || \
 			.ci/again $$? $(BIN)/pytest -m services --cov --cov-append --cov-report= ; \
 	else \
 		echo "== Not run on other servers: neither TEST_DATABASE_URL nor TEST_REDIS_URL is set"; \

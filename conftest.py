@@ -18,15 +18,24 @@ from billing import limits
 pytest_plugins = ["asynccoder.tests.processes"]
 
 
+DATABASE_FIXTURES = {"db", "transactional_db"}
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begin with what may take long: begun last, it would leave the other processes idle."""
+    """Begin with the campaigns and benchmarks: begun last, they would leave other processes idle.
+
+    All else stays in pytest-django's order: what a flush empties, the migrations have filled, and
+    only tests with transactions of their own can do without.
+    """
     usual = float(config.getini("timeout"))
 
-    def allowed(item: pytest.Item) -> float:
+    def head_start(item: pytest.Item) -> float:
         mark = item.get_closest_marker("timeout")
-        return float(mark.args[0]) if mark else usual
+        fixtures = set(getattr(item, "fixturenames", ()))
+        needs_database = item.get_closest_marker("django_db") or fixtures & DATABASE_FIXTURES
+        return float(mark.args[0]) if mark and not needs_database else usual
 
-    items.sort(key=allowed, reverse=True)
+    items.sort(key=head_start, reverse=True)
 
 
 @pytest.fixture(autouse=True)
