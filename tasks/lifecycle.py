@@ -260,11 +260,14 @@ def title_of(prompt: str) -> str:
 def edit_task(
     task: Task,
     *,
+    by: User,
     title: str | None = None,
     description: str | None = None,
     priority: int | None = None,
 ) -> Task:
-    """Change what a task says while it is pending. Raises TaskStarted."""
+    """Change what a task says while it is pending. Raises NotAllowed, TaskStarted."""
+    if not _may_change(task, by):
+        raise NotAllowed("You may look at this task, not change it.")
     asked = {"title": title, "description": description, "priority": priority}
     changes = {name: value for name, value in asked.items() if value is not None}
     if changes.get("title") == "":
@@ -277,13 +280,17 @@ def edit_task(
     return task
 
 
+def _may_change(task: Task, user: User) -> bool:
+    return user.can_work and (user.is_admin or task.owner_id == user.pk)
+
+
 def cancel_task(task: Task, *, by: User) -> Task:
     """End a task that waits at once; ask the worker of one that runs. Raises TaskFinished.
 
     1. Nobody holds it: it ends here.
     2. Somebody does: the wish is written; the worker ends its processes and then the task.
     """
-    if not (by.can_work and (by.is_admin or task.owner_id == by.pk)):
+    if not _may_change(task, by):
         raise NotAllowed("You may not cancel this task.")
     for _ in range(3):
         if _first_that_works(

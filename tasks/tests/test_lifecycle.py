@@ -208,11 +208,24 @@ def test_ten_requests_with_one_key_at_once_make_one_task(
 
 
 def test_a_pending_task_is_edited_and_a_running_one_is_not(alice: User) -> None:
-    task = lifecycle.edit_task(make_task(owner=alice), title="New", priority=3)
+    task = lifecycle.edit_task(make_task(owner=alice), by=alice, title="New", priority=3)
     assert (task.title, task.priority) == ("New", 3)
     lease.claim(worker="one")
     with pytest.raises(TaskStarted):
-        lifecycle.edit_task(task, title="Later")
+        lifecycle.edit_task(task, by=alice, title="Later")
+
+
+def test_nobody_edits_what_is_not_his(alice: User, mallory: User, victor: User) -> None:
+    for task, user in [
+        (make_task(owner=alice), mallory),
+        (make_task(owner=alice), victor),
+        # Made before its owner became a viewer.
+        (make_task(owner=victor), victor),
+    ]:
+        with pytest.raises(NotAllowed):
+            lifecycle.edit_task(task, by=user, title="Mine")
+        task.refresh_from_db()
+        assert task.title != "Mine"
 
 
 def test_a_pending_task_is_cancelled_at_once(alice: User) -> None:
