@@ -7,6 +7,7 @@ The broker's own retries, time limits and delays are left out: the database does
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from uuid import UUID
 
 import dramatiq
@@ -21,25 +22,23 @@ from tasks.doorbell import Doorbell
 
 logger = logging.getLogger(__name__)
 
-broker = Doorbell(
-    url=settings.REDIS_URL,
-    namespace=f"{settings.REDIS_PREFIX}:dramatiq",
-    middleware=[],
-    heartbeat_timeout=10_000,
-    # In a millionth of the commands: what dead workers left is swept up about once a minute.
-    maintenance_chance=10_000,
-    wait_for_room=duty.wait_for_room_here,
-)
+
+def _doorbell(wait_for_room: Callable[[float], bool]) -> Doorbell:
+    return Doorbell(
+        url=settings.REDIS_URL,
+        namespace=f"{settings.REDIS_PREFIX}:dramatiq",
+        middleware=[],
+        heartbeat_timeout=10_000,
+        # Of a million commands: what dead workers left is swept up about once a minute.
+        maintenance_chance=10_000,
+        wait_for_room=wait_for_room,
+    )
+
+
+broker = _doorbell(duty.wait_for_room_here)
 dramatiq.set_broker(broker)
 # Webhooks need no slot: a full worker hears them, too.
-webhook_broker = Doorbell(
-    url=settings.REDIS_URL,
-    namespace=f"{settings.REDIS_PREFIX}:dramatiq",
-    middleware=[],
-    heartbeat_timeout=10_000,
-    maintenance_chance=10_000,
-    wait_for_room=lambda _: True,
-)
+webhook_broker = _doorbell(lambda _: True)
 
 
 @dramatiq.actor(broker=broker, queue_name="tasks")

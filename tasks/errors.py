@@ -26,7 +26,7 @@ class LeaseLost(Exception):
 
 
 class RunParked(Exception):
-    """The run waits for a provider; it goes on at ``wake_in`` seconds from now."""
+    """The run waits for a provider; it goes on in ``wake_in`` seconds."""
 
     def __init__(self, message: str, *, wake_in: float) -> None:
         super().__init__(message)

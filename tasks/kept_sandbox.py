@@ -71,10 +71,10 @@ class KeptSandbox:
 
     def make_ready(self) -> None:
         """Make sure that a sandbox runs and its tree is in place."""
-        self._inner = self._open_one
+        self._running()
 
-    @property
-    def _open_one(self) -> Sandbox:
+    def _running(self) -> Sandbox:
+        """Return the sandbox, or a new one where there is none (any more)."""
         return self._inner or self._open()
 
     def run(
@@ -83,7 +83,7 @@ class KeptSandbox:
         """Run a command; the death of the sandbox becomes a failed command that says so."""
         command = replace(command, env={**QUIET_TOOLS, **command.env})
         try:
-            result = self._open_one.run(command, on_output=on_output)
+            result = self._running().run(command, on_output=on_output)
         except SandboxLost as error:
             self._replace(error)
             notice = f"{error} The workspace is back where it was before this command.\n"
@@ -103,10 +103,10 @@ class KeptSandbox:
 
     def _retry(self, use: Callable[[Sandbox], T]) -> T:
         try:
-            return use(self._open_one)
+            return use(self._running())
         except SandboxLost as error:
             self._replace(error)
-            return use(self._open_one)
+            return use(self._running())
 
     def _replace(self, error: SandboxLost) -> None:
         self.__exit__(None, None, None)

@@ -165,7 +165,8 @@ def keep(folder: Path, key: Key, made: Path) -> Kept:
             _stamp(path).write_text(str(size))
             made.rename(path)
         if key.shared:
-            new = folder / f".{uuid.uuid4().hex}"
+            # Always the same name: what a killed run has left of it is overwritten.
+            new = folder / ".same.new"
             new.write_text(key.own)
             new.rename(folder / f"{key.shared}.same")
     return Kept(path, is_own=True, is_new=True)

@@ -18,7 +18,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import redis.asyncio as redis
 from django.conf import settings
@@ -246,12 +246,10 @@ class Hub:
 
 
 def _for_all(work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-    """Start what serves every listener: its log lines bear the id of none of them."""
-    return asyncio.create_task(work, context=contextvars.Context())
+    """Start what serves every listener, and outlives the one that needs it first.
 
-
-def _own_task(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    """Start what outlives the request that needs it first, and so must not share its thread."""
+    Its log lines bear the id of none of them, and it shares nobody's thread.
+    """
     return asyncio.create_task(work, context=contextvars.Context())
 
 

@@ -18,8 +18,6 @@ LAST_KINDS = {
     "task.cancelled": "completion",
     "task.failed": "error",
 }
-
-
 FIGURES = (
     "quality_score", "security_issues", "code_smells", "type_errors", "coverage_percent",
     "recommendations",

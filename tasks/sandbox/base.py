@@ -35,9 +35,10 @@ class Limits:
 class Workspace:
     """The tree that a sandbox works on.
 
-    ``base`` is never written, nor is ``layer``, which lies on it in an overlay. With ``upper`` and ``work`` (empty folders on one ordinary file
-    system) it is the lower layer of an overlay; without them ``base`` is bound as it is, which
-    only a read-only sandbox or the fallback without overlays (a private copy) may ask for.
+    ``base`` is never written, nor is ``layer``, which lies on it in an overlay. With ``upper`` and
+    ``work`` (empty folders on one ordinary file system) it is the lower layer of an overlay; without
+    them ``base`` is bound as it is, which only a read-only sandbox or the fallback without overlays
+    (a private copy) may ask for.
     ``read_only_paths`` are bound read-only at the same path inside (the mirror's objects).
     ``proxy`` is the UNIX socket of the platform's proxy, the only way to any network; without
     one there is no trace of it inside.

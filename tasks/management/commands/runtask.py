@@ -92,7 +92,7 @@ def find_user(name: str) -> User:
         user.save()
         ledger.grant(
             user_id=user.pk,
-            microcredits=10_000 * 1_000_000,
+            microcredits=10_000 * ledger.MICROCREDITS,
             reference=f"local:{user.pk}",
             description="For tasks from this terminal",
         )
@@ -215,8 +215,8 @@ def show_end(task: Task, out: Any, output: str | None) -> None:
         out.write(f"Pull request {result.pull_request_url}")
     if task.error_message:
         out.write(f"{task.error_code}: {task.error_message}")
-    credits = task.charged_microcredits / 1_000_000
-    out.write(f"{task.status} {task.outcome}".strip() + f" · {credits:.4f} credits")
+    spent = ledger.as_credits(task.charged_microcredits)
+    out.write(f"{task.status} {task.outcome}".strip() + f" · {spent:.4f} credits")
 
 
 def _coloured(diff: str, out: Any) -> str:
