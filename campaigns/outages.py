@@ -126,7 +126,7 @@ def without_postgres(play: Play) -> str:
 
 
 def kill_postgres(play: Play) -> str:
-    """Kill it with all its connections in the middle of the work, five times in the time."""
+    """Kill it with all its connections in the middle of the work, KILLS times in the time."""
     server = play.stage.postgres
     assert server is not None
     told: Counter[str] = Counter()
@@ -238,7 +238,7 @@ def run(stage: Stage, *, count: int, seed: int) -> Report:
             stage.progress(number + 1, len(attacks), f"outages on {database}")
         report.losses += load.losses(is_disturbed=True, may_fail=play.may_fail)
         _tell(play, database)
-        _end_workers(workers, report)
+        _expect_alive(workers, report)
     return report
 
 
@@ -258,7 +258,7 @@ def _tell(play: Play, database: str) -> None:
     }
 
 
-def _end_workers(workers: list[Process], report: Report) -> None:
+def _expect_alive(workers: list[Process], report: Report) -> None:
     for number, worker in enumerate(workers):
         report.expect(worker.popen.poll() is None, f"worker {number} has ended")
 

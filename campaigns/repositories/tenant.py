@@ -17,7 +17,6 @@ from repositories.tests.make import ME, plain_git
 
 TOKEN = "s3cret-canary-of-a-token"
 BRANCH = "asynccoder/x"
-PUBLIC = "140.82.112.3"
 
 
 @dataclass(frozen=True, slots=True)
