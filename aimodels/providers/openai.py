@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import openai
-from openai import Stream
 
 from aimodels.providers.base import Reply, Request, ToolOutput, ToolSpec, Usage
 from aimodels.providers.line import Line
 from aimodels.providers.translation import translated
+from aimodels.providers.whole_stream import WholeStream
 from aimodels.providers.wire import (
     Draft,
     PartialCall,
@@ -79,7 +79,7 @@ class OpenAIProvider:
                 cast_to=object,
                 options={"headers": HEADERS},
                 stream=True,
-                stream_cls=Stream[object],
+                stream_cls=WholeStream,
             )
             with chunks:
                 _read(chunks, draft)
