@@ -199,14 +199,16 @@ def disconnect_repository(repository: Repository) -> None:
     repository.refresh_from_db()
 
 
-def sync_repository(repository: Repository, *, seconds: float = FETCH_SECONDS) -> None:
-    """Bring the mirror up to date and note when, or why not. Raises RunFailed's children.
+def sync_repository(repository: Repository, *, seconds: float = FETCH_SECONDS) -> list[git.Branch]:
+    """Bring the mirror up to date and note when, or why not; return its branches.
 
-    It takes ``seconds`` at most, and as many again where it waits for another's fetch.
+    It takes ``seconds`` at most, and as many again where it waits for another's fetch. Raises
+    RunFailed's children.
     """
     try:
         with as_failed_run():
-            values = _facts(repository, _bring_mirror(repository, seconds))
+            branches = _bring_mirror(repository, seconds)
+            values = _facts(repository, branches)
     except RunFailed as error:
         failed = _blamed(repository, error)
         Repository.objects.filter(pk=repository.pk).update(sync_error=str(failed)[:500])
@@ -214,6 +216,7 @@ def sync_repository(repository: Repository, *, seconds: float = FETCH_SECONDS) -
     Repository.objects.filter(pk=repository.pk).update(**values)
     for name, value in values.items():
         setattr(repository, name, value)
+    return branches
 
 
 def _bring_mirror(repository: Repository, seconds: float) -> list[git.Branch]:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from django.conf import settings
 from django.db import transaction
 
-from asynccoder.lib import storable
+from asynccoder.lib import bus, storable
 from asynccoder.lib.connections import let_go
 from repositories import git
 from tasks import events, lease
@@ -44,6 +44,7 @@ class RunBench:
         self._text = ""
         self._gathering_since = 0.0
         self._rounds: dict[str, int] = {"before": 0, "after": 0}
+        self._files: tuple[str, Sequence[git.TreeEntry]] = ("", ())
         self._results: dict[str, Sequence[CheckRecord]] = {}
 
     @property
@@ -90,7 +91,17 @@ class RunBench:
     def _find_checks(self) -> str:
         repository = self.task.repository
         named = list(repository.check_commands) if repository else []
-        return json.dumps(named or checks.detect(self.sandbox))
+        return json.dumps(named or checks.detect(self.sandbox, self._paths()))
+
+    def _paths(self) -> list[str]:
+        """Return the files of the newest checkpoint, sorted as paths."""
+        return [entry.path for entry in self.files(self._journal.head) if entry.kind == "file"]
+
+    def files(self, commit: str) -> Sequence[git.TreeEntry]:
+        """Return every file of a commit; those of the last one asked for are kept."""
+        if self._files[0] != commit:
+            self._files = (commit, git.list_tree(self.workspace.store, commit))
+        return self._files[1]
 
     def _run_check(self, command: str, phase: Literal["before", "after"]) -> CheckRecord:
         def effect() -> ToolResult:
@@ -140,13 +151,14 @@ class RunBench:
         if self._journal.is_replaying:
             return
         percent = max(0, min(percent, 99))
-        self._append(
-            Event("task.progressed", step, data={"progress": percent, "step": step}),
-            progress=lease.raise_progress(percent),
-            current_step=step[:200],
-        )
-        self.task.refresh_from_db(fields=["progress", "status"])
-        events.announce_status(self.task)
+        self.task.progress = max(percent, self.task.progress)
+        with transaction.atomic():
+            self._append(
+                Event("task.progressed", step, data={"progress": percent, "step": step}),
+                progress=lease.raise_progress(percent),
+                current_step=step[:200],
+            )
+            events.announce_status(self.task)
 
     def log(self, message: str, *, level: str = "info", data: dict[str, Any] | None = None) -> None:
         if not self._journal.is_replaying:
@@ -155,6 +167,7 @@ class RunBench:
     def tell(self, message: str) -> None:
         """Log what this attempt does on its own account, also while it replays."""
         self._append(Event("log.written", message))
+        bus.send()
 
     def _log_network(self, verdict: Verdict) -> None:
         self.log(f"Network: {verdict}", level="info" if verdict.is_allowed else "warning")
@@ -168,12 +181,14 @@ class RunBench:
         if now - self._gathering_since >= STREAM_SECONDS:
             self.flush()
             let_go()
+            bus.send()
 
-    def flush(self) -> None:
-        """Write the text that was gathered; the journal calls it as it settles the answer."""
+    def flush(self) -> bool:
+        """Write the text that was gathered, if any; the journal calls it as it settles the answer."""
         text, self._text = self._text, ""
         if text:
             self._append(Event("model.text", data={"text": text}))
+        return bool(text)
 
     def _append(self, event: Event, **changes: Any) -> None:
         events.append(self.task.pk, event, generation=self._journal.generation, **changes)

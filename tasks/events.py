@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F
 
 from accounts import feed
-from asynccoder.lib import bus, redact, storable
+from asynccoder.lib import bus, counters, redact, storable
 from tasks.errors import LeaseLost
 from tasks.models import Task, TaskLog
 
@@ -46,14 +45,19 @@ def append(
         rows = Task.objects.filter(pk=task_id)
         if generation is not None:
             rows = Task.objects.held(task_id, generation)
-        if not rows.update(event_sequence=F("event_sequence") + 1, **changes):
+        sequence = counters.take(rows, "event_sequence", **changes)
+        if sequence is None:
             raise LeaseLost(f"task {task_id} is no longer held by generation {generation}")
-        return record(task_id, event)
+        return _write(task_id, event, sequence)
 
 
 def record(task_id: uuid.UUID, event: Event) -> int:
     """Write the row for a sequence number that the caller has just taken in this transaction."""
     sequence = Task.objects.values_list("event_sequence", flat=True).get(pk=task_id)
+    return _write(task_id, event, sequence)
+
+
+def _write(task_id: uuid.UUID, event: Event, sequence: int) -> int:
     TaskLog.objects.create(
         task_id=task_id,
         sequence=sequence,
@@ -63,7 +67,7 @@ def record(task_id: uuid.UUID, event: Event) -> int:
         data=storable.data(_redacted(event.data)),
     )
     transaction.on_commit(lambda: bus.ring(f"task:{task_id}", sequence))
-    return int(sequence)
+    return sequence
 
 
 def announce_status(task: Task) -> None:

@@ -21,7 +21,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from aimodels.providers.base import ContextOverflow, MalformedReply, ProviderError, Reply, Usage
-from asynccoder.lib import storable
+from asynccoder.lib import bus, storable
 from asynccoder.lib.connections import let_go
 from tasks import events
 from tasks.agent.ports import ToolResult
@@ -60,8 +60,9 @@ class RunJournal:
         self.is_stopping: Callable[[], bool] = lambda: False
         """Tells whether the run must stop before it begins another step."""
         self._refusals = 0
-        self.on_answer: Callable[[], None] = lambda: None
-        """Called in the transaction that settles a model's answer."""
+        self.on_answer: Callable[[], bool] = lambda: False
+        """Called first in the transaction that settles a model's answer; tells whether it has
+        written an event, and so locked the task's row."""
         self._ordinal = 0
         self._known = {step.ordinal: step for step in task.steps.order_by("ordinal", "attempt")}
         self.head = ""
@@ -104,6 +105,7 @@ class RunJournal:
             Step(kind=Step.Kind.MODEL_CALL, name="model", input_digest=digest), reserve=worst
         )
         let_go()
+        bus.send()
         began = time.monotonic()
         try:
             reply = effect()
@@ -149,6 +151,7 @@ class RunJournal:
                 tree_before=self.tree,
             )
         )
+        bus.send()
         result, made = effect(), None
         if changes:
             try:
@@ -172,6 +175,7 @@ class RunJournal:
         step = self._known_step(Step.Kind.PLATFORM, name, digest_of(name))
         if step is not None:
             return step.outcome
+        bus.send()
         text = effect()
         with transaction.atomic():
             self.fence()
@@ -196,6 +200,7 @@ class RunJournal:
         if step is not None:
             return step.outcome
         step = self._begin(Step(kind=Step.Kind.PLATFORM, name=name, input_digest=digest_of(name)))
+        bus.send()
         text = effect()
         step.summary = first_line(text)
         with transaction.atomic():
@@ -334,8 +339,8 @@ class RunJournal:
             "output_tokens": usage.output,
         }
         with transaction.atomic():
-            self.fence()
-            self.on_answer()
+            if not self.on_answer():
+                self.fence()
             charged = self.purse.charge(step, usage)
             self._event(
                 "step.finished",
@@ -353,6 +358,7 @@ class RunJournal:
                 {"outcome": outcome, "is_error": is_error, "cost_microcredits": charged, **tokens},
             )
             self.purse.record(step, usage, seconds=seconds, charged=charged, failure=failure)
+        self.purse.charged += charged
 
     def _settle(self, step: Step, values: dict[str, Any]) -> None:
         settled = Step.objects.filter(pk=step.pk, state=Step.State.STARTED).update(

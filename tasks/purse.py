@@ -21,6 +21,8 @@ class Purse:
         self.money = money
         self.last_call = (0, 0)
         """The bytes of the last request, and the tokens that the provider counted in them."""
+        self.charged = task.charged_microcredits
+        """What the task was charged so far: as long as a lease is held, by its run alone."""
 
     def worst_case(self, request_bytes: int, max_output_tokens: int) -> int:
         """Return the most that a call can use.
@@ -38,13 +40,12 @@ class Purse:
 
     def reserve(self, microcredits: int) -> None:
         """Make sure that the hold covers a call. Raises OutOfBudget."""
-        charged = Task.objects.values_list("charged_microcredits", flat=True).get(pk=self.task.pk)
         try:
             ledger.reserve(
                 hold_reference=hold_reference(self.task.pk),
                 microcredits=microcredits,
                 cap_microcredits=self.money.cap_microcredits,
-                charged_microcredits=charged,
+                charged_microcredits=self.charged,
             )
         except CapReached as error:
             raise OutOfBudget("money", str(error)) from error

@@ -21,7 +21,7 @@ from aimodels import access
 from aimodels.models import ProviderKind
 from aimodels.providers import connect
 from aimodels.providers.base import BadRequest, ProviderBusy, ProviderError, ProviderRefused
-from asynccoder.lib import logs
+from asynccoder.lib import bus, logs
 from asynccoder.lib.errors import AppError, RunFailed, TryAgain
 from repositories import git
 from repositories.errors import DiskFull, FetchFailed, GitBroke, HandOverBad, failure
@@ -86,7 +86,11 @@ def run_in_child(task_id: str, generation: int, is_stopping: Callable[[], bool])
     """Run a claim in this freshly forked process (the fork server calls this)."""
     logs.task_id.set(task_id)
     connections.close_all()
-    run(Claim(uuid.UUID(task_id), generation), is_stopping=is_stopping)
+    bus.gather()
+    try:
+        run(Claim(uuid.UUID(task_id), generation), is_stopping=is_stopping)
+    finally:
+        bus.send()
 
 
 def run(claimed: Claim, *, is_stopping: Callable[[], bool] = lambda: False) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from asynccoder.lib import bus
 from repositories import connect, git
 from repositories.errors import as_failed_run
 from repositories.models import Repository
@@ -98,10 +99,10 @@ def _remember_base(task: Task, commit: str) -> None:
 def _from_mirror(task: Task, repository: Repository) -> Callable[[], dict[str, str]]:
     def find() -> dict[str, str]:
         """Fetch, then name the commits that this run works on."""
-        connect.sync_repository(repository)
+        branches = connect.sync_repository(repository)
         mirror = connect.mirror_path(repository)
-        branch = task.branch or repository.default_branch
-        head = connect.commit_of(repository, branch)
+        with as_failed_run():
+            head = git.commit_named(branches, task.branch or repository.default_branch)
         if task.type != TaskType.PR_REVIEW:
             return {"base": head}
         store = store_path(task.pk)
@@ -112,7 +113,8 @@ def _from_mirror(task: Task, repository: Repository) -> Callable[[], dict[str, s
             if task.patch:
                 patched = git.apply_patch_tree(store, head, task.patch)
                 return {"base": head, "head": patched}
-            target = connect.commit_of(repository, task.target_branch or repository.default_branch)
+            onto = task.target_branch or repository.default_branch
+            target = git.commit_named(branches, onto)
             return {"base": git.merge_base(mirror, target, head), "head": head}
 
     return find
@@ -135,6 +137,7 @@ def prepare_tree(task: Task, bench: RunBench) -> None:
     command = task.repository.setup_command if task.repository else ""
     if task.repository and command and task.type in CHANGING:
         bench.workspace.setup = Setup(command, connect.setups_path(task.repository), bench.tell)
+    bus.send()
     bench.workspace.sandbox.__enter__()
     if task.files and task.repository is not None and task.type in CHANGING:
         _place_files(task, bench)
@@ -182,7 +185,7 @@ def assignment(task: Task, bench: RunBench, start: Start) -> Assignment:
 def _brief(bench: RunBench, start: Start) -> str:
     """Return what a newcomer needs: the house rules of the repository and a map of its tree."""
     store, commit = bench.workspace.store, start.origin.commit
-    entries = [entry.path for entry in git.list_tree(store, commit)]
+    entries = [entry.path for entry in bench.files(commit)]
     parts = []
     for name in sorted({*BRIEF_FILES}.intersection(entries), key=BRIEF_FILES.index):
         content = git.show_file(store, commit, name, max_bytes=BRIEF_CHARACTERS)

@@ -31,13 +31,7 @@ from tasks.lease import Claim
 from tasks.models import Status, Task
 from tasks.records import Checkpoint
 from tasks.sandbox import selftest
-from tasks.sandbox.base import (
-    Command,
-    CommandResult,
-    Limits,
-    Sandbox,
-    Workspace,
-)
+from tasks.sandbox.base import Command, CommandResult, Limits, Sandbox, Workspace
 from tasks.sandbox.bubblewrap import Bubblewrap
 from tasks.sandbox.ownership import give_tree, prepare_owned, remove_tree, sandbox_ids
 from tasks.sandbox.proxy import Verdict
@@ -195,6 +189,8 @@ class RunWorkspace:
         """Where on this machine what a sandbox writes is kept."""
         self._settled = ("", b"")
         """A commit, and the traces of the tree that is known to be the commit's."""
+        self._tree = ("", "")
+        """The newest checkpoint that was made here, and its tree."""
         self.sandbox = KeptSandbox(self._open, self._tell)
 
     def prepare(self) -> None:
@@ -367,6 +363,7 @@ class RunWorkspace:
             script,
             seconds=limits.seconds,
             stdin=self._made,
+            env={"ASYNCCODER_TREE": self._tree[1]} if self._tree[0] == previous else {},
             keep=room,
             output=room,
             errors_apart=True,
@@ -383,6 +380,7 @@ class RunWorkspace:
                 raise failure(error) from error
             raise CheckpointRefused(str(error)) from error
         self._settled = (made.commit, traces)
+        self._tree = (made.commit, made.tree)
         if not made.is_new:
             return None
         packs.keep(Claim(self.task_id, self.generation), made.commit, made.pack)

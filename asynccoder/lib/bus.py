@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from functools import lru_cache
 
 import redis
@@ -18,6 +19,8 @@ WARN_SECONDS = 60.0
 _warned_at = -WARN_SECONDS
 QUIET_SECONDS = 5.0
 """How long nothing is rung after a failure: a server that hangs would cost two seconds an event."""
+_gathered: dict[str, int] | None = None
+"""The newest sequence of each topic that waits to be sent; None where nothing waits."""
 _quiet_until = 0.0
 _hangs_until = 0.0
 
@@ -58,10 +61,42 @@ def ring(topic: str, sequence: int) -> None:
     Call it in ``transaction.on_commit``. Redis being away is logged, never raised: the reader's
     own polling finds the row.
     """
+    if _gathered is None:
+        _publish([f"{topic} {sequence}"])
+    else:
+        _gathered[topic] = max(sequence, _gathered.get(topic, 0))
+
+
+def gather() -> None:
+    """Let what this process rings from now on wait for ``send``: one notice a topic, the newest.
+
+    For a process that writes several events before it waits for something. What it never sends,
+    readers find by their own polling.
+    """
+    global _gathered
+    _gathered = {}
+
+
+def send() -> None:
+    """Send what was gathered. Call it before whatever may take a while, and at the end."""
+    if _gathered:
+        notices = [f"{topic} {sequence}" for topic, sequence in _gathered.items()]
+        _gathered.clear()
+        _publish(notices)
+
+
+def _publish(notices: Sequence[str]) -> None:
+    """Send notices in one round trip."""
     if time.monotonic() < _quiet_until:
         return
     try:
-        client().publish(channel(), f"{topic} {sequence}")
+        if len(notices) == 1:
+            client().publish(channel(), notices[0])
+            return
+        with client().pipeline(transaction=False) as pipeline:
+            for notice in notices:
+                pipeline.publish(channel(), notice)
+            pipeline.execute()
     except redis.RedisError as error:
         note_failure(error)
         _warn(error)

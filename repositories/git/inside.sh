@@ -2,6 +2,8 @@
 #
 #   bash -c "$THIS$OWN" NAME COMMIT [REPOSITORY...]      (in the work tree)
 #
+# ASYNCCODER_TREE is the tree of COMMIT where the platform knows it.
+#
 # Each REPOSITORY is a bare one (or its folder of objects) that may be read. Standard input is what
 # made.sh printed when the setup was done: "BASE\0" and a raw difference, or nothing without a setup.
 # They use a repository, an index and rules of their own, so that nothing that the agent did to
@@ -50,11 +52,17 @@ borrow() {
 
 prepare() {
     [ -f "$private/git/HEAD" ] && [ -f "$private/git/exclude" ] || begin
-    mkdir -p "$private/git/objects/info"
+    [ -d "$private/git/objects/info" ] || mkdir -p "$private/git/objects/info"
     borrow "$@" >"$private/git/objects/info/alternates"
-    rm -f "$private/git/index.lock"
-    cat >"$private/made" || fail "no room in /tmp"
-    before=$(run rev-parse --verify "$commit^{tree}" 2>/dev/null) ||
+    [ ! -e "$private/git/index.lock" ] || rm -f "$private/git/index.lock"
+    # Most of the time there is nothing to read, and every program that is started costs a millisecond.
+    if [ /dev/stdin -ef /dev/null ]; then
+        : >"$private/made" || fail "no room in /tmp"
+    else
+        cat >"$private/made" || fail "no room in /tmp"
+    fi
+    before=${ASYNCCODER_TREE:-}
+    [ -n "$before" ] || before=$(run rev-parse --verify "$commit^{tree}" 2>/dev/null) ||
         fail "the commit before is not here"
     expected=$(expected_tree) || fail "what the setup made does not fit"
 }

@@ -36,6 +36,7 @@ TRANSFER_MEMORY = 4 * 1024**3
 CONTACT_SECONDS = 30
 CONTACT_MEMORY = 1024**3
 HEADS_BYTES = 20 * 1024**2
+BARE_CONFIG = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n"
 WHOLE_HISTORY = "--depth=2147483647"
 """git's own number for a depth without end."""
 USUAL_DEFAULTS = ("main", "master", "trunk", "develop")
@@ -128,9 +129,9 @@ def follow(path: Path, fetch: Fetch) -> list[Branch]:
     2. The fetch is killed when the folder passes ``max_bytes``.
     Raises CloneFailed and its children.
     """
-    if not _is_whole(path) or not _refresh(path, fetch):
-        _rebuild(path, fetch)
-    branches = list_branches(path)
+    branches = _refresh(path, fetch) if _is_whole(path) else None
+    if branches is None:
+        branches = _rebuild(path, fetch)
     if not branches:
         raise RepositoryEmpty
     return branches
@@ -140,17 +141,17 @@ def _is_whole(path: Path) -> bool:
     return (path / "HEAD").is_file() and (path / "objects").is_dir()
 
 
-def _refresh(path: Path, fetch: Fetch) -> bool:
-    """Fetch into the mirror; False when it is damaged and must be made anew."""
+def _refresh(path: Path, fetch: Fetch) -> list[Branch] | None:
+    """Fetch into the mirror; None when it is damaged and must be made anew."""
     _remove_leftovers(path)
     try:
-        _fetch(path, fetch)
+        branches = _fetch(path, fetch)
     except GitFailed as error:
         if DAMAGE.search(error.detail) and not _is_sound(path):
-            return False
+            return None
         raise
     roll_up(path, seconds=fetch.seconds)
-    return True
+    return branches
 
 
 def _is_sound(path: Path) -> bool:
@@ -158,23 +159,27 @@ def _is_sound(path: Path) -> bool:
     return run(call).exit_code == 0
 
 
-def _rebuild(path: Path, fetch: Fetch) -> None:
+def _rebuild(path: Path, fetch: Fetch) -> list[Branch]:
     building = path.with_name(f".{path.name}.new")
     shutil.rmtree(building, ignore_errors=True)
     try:
         make_bare(building)
-        _fetch(building, fetch)
+        branches = _fetch(building, fetch)
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise
     shutil.rmtree(path, ignore_errors=True)
     building.rename(path)
+    return branches
 
 
 def make_bare(path: Path) -> None:
-    """Make an empty bare repository without template files (no hooks, no remarks)."""
-    path.mkdir(parents=True)
-    git("init", "--quiet", "--bare", "--template=", "--", str(path), git_dir=None)
+    """Make an empty bare repository, as ``git init --bare`` does without its template files."""
+    for folder in ("objects/info", "objects/pack", "refs/heads", "refs/tags"):
+        (path / folder).mkdir(parents=True)
+    (path / "config").write_text(BARE_CONFIG)
+    # git takes a folder for a repository once this is there.
+    (path / "HEAD").write_text("ref: refs/heads/main\n")
 
 
 def _remove_leftovers(path: Path) -> None:
@@ -207,23 +212,25 @@ def absent_commits(repository: Path, commits: Sequence[str]) -> list[str]:
     return [commit for commit in commits if f"{commit} commit" not in found]
 
 
-def _fetch(path: Path, fetch: Fetch) -> None:
+def _fetch(path: Path, fetch: Fetch) -> list[Branch]:
+    """Make the mirror's branches those of the remote, and return them."""
     heads = remote_heads(fetch.remote, seconds=min(CONTACT_SECONDS, fetch.seconds))
     if not heads.branches:
         raise RepositoryEmpty
-    if not _has_all(path, heads):
+    branches = _known(path)
+    if set(branches) != set(heads.branches):
         _fetch_refs(path, fetch, f"+refs/heads/*:{UPSTREAM}*", options=["--prune"])
-        heads = replace(heads, branches=tuple(list_branches(path)))
-    _point_head(path, heads)
+        branches = list_branches(path)
+    _point_head(path, replace(heads, branches=tuple(branches)))
+    return branches
 
 
-def _has_all(path: Path, heads: Heads) -> bool:
-    """Tell whether the mirror's branches are just those that the remote has, and can be read."""
+def _known(path: Path) -> list[Branch]:
+    """Return the mirror's branches; none where they cannot be read: the fetch finds out why."""
     try:
-        return set(list_branches(path)) == set(heads.branches)
+        return list_branches(path)
     except GitFailed:
-        # It is damaged; the fetch finds out how.
-        return False
+        return []
 
 
 def _fetch_refs(path: Path, fetch: Fetch, wanted: str, *, options: Sequence[str] = ()) -> None:
@@ -335,16 +342,17 @@ def default_branch(mirror: Path) -> str:
 
 def resolve_commit(mirror: Path, branch: str) -> str:
     """Return the commit that a branch names. Raises BranchMissing."""
-    if not _is_plain(branch):
+    return commit_named(list_branches(mirror), branch)
+
+
+def commit_named(branches: Sequence[Branch], name: str) -> str:
+    """Return the commit of the branch of this name. Raises BranchMissing."""
+    if not _is_plain(name):
         raise BranchMissing("This is no name of a branch.")
-    try:
-        found = git(
-            "rev-parse", "--verify", "--quiet", "--end-of-options",
-            f"{UPSTREAM}{branch}^{{commit}}", git_dir=mirror,
-        )  # fmt: skip
-    except GitFailed:
-        raise BranchMissing(f"The repository has no branch {branch!r}.") from None
-    return found.decode().strip()
+    found = [branch.commit for branch in branches if branch.name == name]
+    if not found:
+        raise BranchMissing(f"The repository has no branch {name!r}.")
+    return found[0]
 
 
 def merge_base(repository: Path, one: str, other: str) -> str:

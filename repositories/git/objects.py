@@ -45,7 +45,7 @@ class ChangedFile:
 
 @dataclass(frozen=True, slots=True)
 class TreeEntry:
-    """One file of a tree. ``kind`` is "file", "link" or "submodule"; ``size`` is in bytes."""
+    """One file of a tree. ``kind`` is "file", "link" or "submodule"; ``size`` is in bytes, or 0."""
 
     path: str
     kind: Literal["file", "link", "submodule"]
@@ -177,16 +177,19 @@ def show_file(store: Path, commit: str, path: str, *, max_bytes: int) -> bytes |
 
 
 def list_tree(store: Path, commit: str, *, max_entries: int = 100_000) -> list[TreeEntry]:
-    """Return every file of a commit, by path. Raises OutputTooLarge for a boundless tree."""
+    """Return every file of a commit, by path, with no sizes: to tell them git opens every file.
+
+    Raises OutputTooLarge for a boundless tree.
+    """
     bounds = replace(READING, output=max_entries * 250)
-    listing = git("ls-tree", "-r", "-l", "-z", checked(commit), git_dir=store, bounds=bounds)
+    listing = git("ls-tree", "-r", "-z", checked(commit), git_dir=store, bounds=bounds)
     entries = [_entry(line) for line in listing.split(b"\0")[:-1]]
     return [entry for entry in entries if entry][:max_entries]
 
 
 def _entry(line: bytes) -> TreeEntry | None:
     facts, path = line.split(b"\t", 1)
-    mode, kind, name, size = facts.decode().split()
+    mode, kind, name, *size = facts.decode().split()
     if kind == "tree":
         return None
     word: Literal["file", "link", "submodule"] = "submodule" if kind == "commit" else "file"
@@ -194,7 +197,7 @@ def _entry(line: bytes) -> TreeEntry | None:
         path.decode("utf-8", "replace"),
         "link" if mode == "120000" else word,
         mode == "100755",
-        0 if size == "-" else int(size),
+        int(size[0]) if size and size[0] != "-" else 0,
         name,
     )
 

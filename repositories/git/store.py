@@ -112,7 +112,11 @@ def keep_ref(store: Path, name: str, commit: str) -> None:
     """Name a commit under ``refs/asynccoder/`` (such as ``checkpoints/12``)."""
     if not REF_NAME.fullmatch(name):
         raise GitFailed("This is no name that a commit is kept under.")
-    git("update-ref", f"{REFS}{name}", checked(commit), git_dir=store)
+    path = store / REFS / name
+    new = path.with_name(f"{path.name}.lock")
+    _made(path.parent)
+    new.write_text(f"{checked(commit)}\n")
+    new.replace(path)
 
 
 def accept_checkpoint(

@@ -86,14 +86,24 @@ def build_base(
     3. Its folders and files belong to ``owner`` (user id, group id).
     Raises RepositoryTooLarge, GitFailed.
     """
-    source = _holder(mirror, checked(commit))
-    base = bases / (commit if source.is_shared else f"{commit}-{source.path.parent.name}")
+    base = _place(mirror, checked(commit), bases)
     with locked(base, seconds=BUILD_SECONDS):
         if not base.is_dir():
-            check_tree(source.path, commit, limits or TreeLimits())
-            _build(source.path, commit, base, owner)
+            source = _holder(mirror, commit).path
+            check_tree(source, commit, limits or TreeLimits())
+            _build(source, commit, base, owner)
         os.utime(_stamp(base))
     return base
+
+
+def _place(repository: Path, commit: str, bases: Path) -> Path:
+    """Return where a commit's base is, or goes: one that all tasks may see has no other name."""
+    shared = bases / commit
+    # It was looked for when the base was made, and nothing leaves a mirror.
+    if shared.is_dir():
+        return shared
+    source = _holder(repository, commit)
+    return shared if source.is_shared else bases / f"{commit}-{source.path.parent.name}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ A tool that did not run gives ``NotMeasured`` with the reason; a figure of it is
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections import Counter
@@ -131,8 +132,12 @@ def list_files(sandbox: Sandbox) -> Tree:
             "--null", "--sort", "path"]  # fmt: skip
     result = run_tool(sandbox, argv, seconds=60)
     names = result.output.decode("utf-8", "replace").split("\0")
-    kept = [name.removeprefix("./") for name in names if name and _is_ours(name)]
-    return Tree(paths=tuple(kept[:FILES_LOOKED_AT]))
+    return tree_with(name.removeprefix("./") for name in names if name)
+
+
+def tree_with(paths: Iterable[str]) -> Tree:
+    """Return a tree of these files without vendored ones and names that no tool could be given."""
+    return Tree(paths=tuple(itertools.islice(filter(_is_ours, paths), FILES_LOOKED_AT)))
 
 
 def _is_ours(name: str) -> bool:

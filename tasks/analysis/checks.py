@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from tasks.analysis.base import Tree, Unmeasured, list_files
+from tasks.analysis.base import Tree, Unmeasured, list_files, tree_with
 from tasks.analysis.verdicts import ESCAPES, Verdict, judge
 from tasks.sandbox.base import WORKSPACE, Command, Sandbox
 
@@ -88,13 +88,14 @@ class _Look:
         return package if isinstance(package, dict) else {}
 
 
-def detect(sandbox: Sandbox) -> list[str]:
+def detect(sandbox: Sandbox, paths: Iterable[str] | None = None) -> list[str]:
     """Return the check commands that the repository's files ask for.
 
-    Also those that cannot run here: ``run`` says then what they lack.
+    Also those that cannot run here: ``run`` says then what they lack. ``paths`` are the files
+    where they are known already; without them the sandbox is asked.
     """
     try:
-        look = _Look(sandbox, list_files(sandbox))
+        look = _Look(sandbox, list_files(sandbox) if paths is None else tree_with(paths))
     except Unmeasured:
         return []
     found = [*_python_tests(look), *_python_linters(look), *_other_languages(look)]

@@ -70,8 +70,8 @@ class TaskQuerySet(models.QuerySet["Task"]):
 
     def held(self, task_id: uuid.UUID, generation: int) -> TaskQuerySet:
         """Return the task only while this generation of its lease still holds it."""
-        return self.filter(pk=task_id, generation=generation, status=Status.RUNNING).exclude(
-            lease_owner=""
+        return self.filter(
+            pk=task_id, generation=generation, status=Status.RUNNING, lease_owner__gt=""
         )
 
 

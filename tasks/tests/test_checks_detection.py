@@ -43,7 +43,9 @@ CASES: list[tuple[Files, list[str]]] = [
 
 @pytest.mark.parametrize(("files", "commands"), CASES)
 def test_the_commands_follow_the_files(tmp_path: Path, files: Files, commands: list[str]) -> None:
-    assert checks.detect(local_sandbox(tmp_path, files)) == commands
+    sandbox = local_sandbox(tmp_path, files)
+    assert checks.detect(sandbox) == commands
+    assert checks.detect(sandbox, sorted(files)) == commands
 
 
 def test_several_checks_are_found_in_a_fixed_order(tmp_path: Path) -> None:
