@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
+import marshal
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tasks.sandbox import relay
 from tasks.sandbox.base import WORKSPACE, Limits, Workspace
@@ -42,10 +46,8 @@ OWN_FILES = {
     "/etc/group": f"root:x:0:\nagent:x:{INNER_ID}:\nnogroup:x:65534:\n",
     "/etc/hosts": "127.0.0.1 localhost sandbox\n::1 localhost\n",
     "/etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
-    INIT: (Path(__file__).parent / "init.py").read_text(),
 }
 """Small files that the host makes up, by their path inside."""
-RELAY_TEXT = Path(relay.__file__).read_text()
 
 Finder = Callable[[Path], str]
 """Where the sandbox's user finds a path of the host (see launch.Stage)."""
@@ -90,9 +92,25 @@ def command_line(plan: Plan, fds: Descriptors, find: Finder) -> list[str]:
     ]
 
 
-def own_files(plan: Plan) -> dict[str, str]:
-    """Return the text of the files that the host makes up, by their path inside."""
-    return OWN_FILES | ({RELAY: RELAY_TEXT} if plan.workspace.proxy else {})
+def own_files(plan: Plan) -> dict[str, bytes]:
+    """Return the content of the files that the host makes up, by their path inside."""
+    programs = [INIT, RELAY] if plan.workspace.proxy else [INIT]
+    texts = {path: text.encode() for path, text in OWN_FILES.items()}
+    return texts | {path: program(path, plan.toolchain.python) for path in programs}
+
+
+@functools.cache
+def program(path: str, python: Path) -> bytes:
+    """Return a program of ours, by its path inside, as a Python is to be given it.
+
+    That is its byte code for the Python that runs us, which would compile it at each start (2 ms),
+    and its text for any other one.
+    """
+    text = (Path(__file__).parent / PurePosixPath(path).name).read_text()
+    if python.resolve() != Path(sys.executable).resolve():
+        return text.encode()
+    code = compile(text, path, "exec", dont_inherit=True)
+    return importlib.util.MAGIC_NUMBER + bytes(12) + marshal.dumps(code)
 
 
 def host_paths(plan: Plan) -> list[Path]:

@@ -117,14 +117,13 @@ def _as_sandbox_user(stage: Stage) -> list[str]:
     if not is_root():
         return []
     uid, gid = (str(number) for number in sandbox_ids())
-    drop = [
-        *(_program("setpriv"), "--reuid", uid, "--regid", gid, "--clear-groups", "--no-new-privs"),
-        *(_program("env"), "-i"),
-    ]
+    drop = [_program("setpriv"), "--reuid", uid, "--regid", gid, "--clear-groups", "--no-new-privs"]
     if not stage.binds:
         return drop
     private = [_program("unshare"), "-m", "--propagation", "private"]
     path = f"PATH={os.defpath}:/usr/sbin:/sbin"
+    # A shell adds variables of its own.
+    drop += [_program("env"), "-i"]
     return [*private, _program("sh"), "-c", f"{path}; {stage.script()}", "sh", *drop]
 
 
@@ -139,7 +138,7 @@ def _descriptors(plan: Plan, inner: socket.socket) -> Iterator[Descriptors]:
     with contextlib.ExitStack() as stack:
         program = stack.enter_context(sealed_memory(seccomp.filter_program()))
         files = {
-            path: stack.enter_context(sealed_memory(text.encode()))
-            for path, text in own_files(plan).items()
+            path: stack.enter_context(sealed_memory(content))
+            for path, content in own_files(plan).items()
         }
         yield Descriptors(control=inner.fileno(), seccomp=program, files=files)
