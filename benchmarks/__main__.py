@@ -22,6 +22,8 @@ BENCHMARKS: dict[str, str] = {
 }
 """What each benchmark asks. Each is a module with ``run(*, quick: bool, rounds: int) -> bool``:
 whether every goal was met."""
+PROFILED = ("loop", "sandbox", "endtoend")
+"""Those that can say where their time goes: modules with ``profile(*, quick: bool) -> None``."""
 
 
 def main() -> int:
@@ -35,13 +37,22 @@ def main() -> int:
     parser.add_argument("name", choices=list(BENCHMARKS), metavar="NAME")
     parser.add_argument("--quick", action="store_true", help="small counts, to see that it works")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--profile", action="store_true",
+        help=f"print instead where the time goes ({', '.join(PROFILED)})",
+    )  # fmt: skip
     options = parser.parse_args()
+    if options.profile and options.name not in PROFILED:
+        parser.error(f"{options.name} has no profile")
     if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
         # Without byte code every start of a process would be measured with its compilation.
         os.execv(sys.executable, [sys.executable, "-m", "benchmarks", *sys.argv[1:]])
     # What a benchmark has started ends with it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     module = importlib.import_module(f"benchmarks.{options.name}")
+    if options.profile:
+        module.profile(quick=options.quick)
+        return 0
     return 0 if module.run(quick=options.quick, rounds=options.rounds) else 1
 
 

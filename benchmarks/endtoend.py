@@ -13,11 +13,12 @@ import time
 from pathlib import Path
 
 from asynccoder.tests.processes import answers, free_port, wait_for
-from benchmarks import fake_model
+from benchmarks import fake_model, tracing
 from benchmarks.fake_model import Script
 from benchmarks.generated import make_repository
 from benchmarks.instance import Instance, open_instance
 from benchmarks.report import Series, judge_figure
+from benchmarks.tracing import Span, Window
 
 GOAL_MS = 300.0
 
@@ -49,6 +50,43 @@ def run(*, quick: bool, rounds: int) -> bool:
     for series in (accepted, sent, claimed):
         series.print()
     return judge_figure("POST accepted to first model request, p50", accepted.p(0.5), goal=GOAL_MS)
+
+
+def profile(*, quick: bool) -> None:
+    """Print where the time goes between the claim and the first request, and in the claim."""
+    with (
+        tempfile.TemporaryDirectory(prefix="benchmark-endtoend-") as name,
+        fake_model.running() as fake,
+    ):
+        Path(name).chmod(0o755)
+        repository = make_repository(Path(name, "repository.git"), files=2000, commits=50)
+        with open_instance(fake, repository, is_traced=True) as instance:
+            if not quick:
+                instance.wait_until_warm()
+            client = Client(instance)
+            firsts = []
+            for _ in range(3 if quick else 20):
+                client.measure()
+                firsts.append(fake.stamps()[0].begin)
+            spans = instance.spans()
+    # The first one is the only one that builds the base tree.
+    windows = [_until(span, firsts) for span in spans if span.name == "run"][1:]
+    tracing.print_profile("endtoend", "process to first model request", spans, windows)
+    claims = [(span.pid, span.begin, span.end) for span in spans if _has_won(span, spans)]
+    tracing.print_profile("endtoend", "claim", spans, claims[1:])
+
+
+def _until(run: Span, firsts: list[float]) -> Window:
+    return run.pid, run.begin, next(first for first in firsts if run.begin < first < run.end)
+
+
+def _has_won(span: Span, spans: list[Span]) -> bool:
+    """Tell whether a claim has written the event of one that was won."""
+    return span.name == "claim" and any(
+        one.pid == span.pid and one.detail == "INSERT tasks_tasklog"
+        for one in spans
+        if span.begin < one.begin < span.end
+    )
 
 
 class Client:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -15,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asynccoder.tests.processes import Process, wait_for
-from benchmarks import accounting
+from benchmarks import accounting, tracing
 from benchmarks.fake_model import FakeModel
 from campaigns.stage import Stage, open_stage
+from tasks.forkserver import IDLE_SECONDS
 
 if TYPE_CHECKING:
     # Importable once the stage has set Django up.
@@ -47,6 +49,8 @@ class Instance:
     model: AIModel
     repository: Repository
     worker: Process
+    trace: Path | None = None
+    """Where a traced worker writes its spans (``benchmarks.tracing``)."""
 
     def create(self, *, steps: int = 0) -> Task:
         """Make a task as the API does; the doorbell rings. It may take so many steps."""
@@ -58,10 +62,24 @@ class Instance:
         )  # fmt: skip
         return lifecycle.create_task(owner=self.owner, request=request)[0]
 
+    def spans(self) -> list[tracing.Span]:
+        """Return what a traced worker and its runs have said so far."""
+        assert self.trace is not None
+        return tracing.read(self.trace)
+
     def wait_until_warm(self) -> None:
-        """Wait until the fork server, while nobody asks it for anything, has imported the SDK."""
-        maps = Path(f"/proc/{accounting.below(self.worker.pid)[-1].pid}/maps")
-        wait_for(lambda: "pydantic_core" in maps.read_text(), seconds=300, what="the SDK is there")
+        """Wait until the fork server has prepared all that it does while nobody asks for anything."""
+        server = accounting.below(self.worker.pid)[-1].pid
+        used, since = -1.0, time.monotonic()
+
+        def is_done() -> bool:
+            nonlocal used, since
+            now = accounting.cpu_ms(accounting.below(server))
+            if now != used:
+                used, since = now, time.monotonic()
+            return time.monotonic() - since > 2 * IDLE_SECONDS
+
+        wait_for(is_done, seconds=300, what="the fork server has prepared everything")
 
     def run_process(self) -> accounting.Process:
         """Return the process of the run that goes on: below the fork server, leading a session."""
@@ -87,8 +105,13 @@ class Instance:
 
 
 @contextlib.contextmanager
-def open_instance(fake: FakeModel, repository: Path, **environment: str) -> Iterator[Instance]:
-    """Open a stage with a worker that serves, and connect the repository to its one user."""
+def open_instance(
+    fake: FakeModel, repository: Path, *, is_traced: bool = False, **environment: str
+) -> Iterator[Instance]:
+    """Open a stage with a worker that serves, and connect the repository to its one user.
+
+    With ``is_traced`` the worker says what it does when, which makes it a little slower.
+    """
     settings = ENVIRONMENT | environment
     settings |= {"OPENAI_BASE_URL": fake.url("stream"), "OPENAI_API_KEY": "none"}
     with open_stage(
@@ -109,11 +132,16 @@ def open_instance(fake: FakeModel, repository: Path, **environment: str) -> Iter
             output_price=PRICE, cached_input_price=PRICE, context_window=1_000_000,
         )  # fmt: skip
         connected = connect.connect_repository(owner=owner, url=str(repository), is_operator=True)
-        worker = stage.worker()
+        trace = stage.folder / "trace" if is_traced else None
+        worker = (
+            stage.start("-m", "benchmarks.tracing", str(trace), "worker")
+            if trace
+            else stage.worker()
+        )
         wait_for(
             lambda: WorkerHeartbeat.objects.exists() or worker.popen.poll() is not None,
             seconds=120, what="the worker serves",
         )  # fmt: skip
         if worker.popen.poll() is not None:
             raise RuntimeError(worker.output())
-        yield Instance(stage, fake, owner, model, connected, worker)
+        yield Instance(stage, fake, owner, model, connected, worker, trace)

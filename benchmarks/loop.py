@@ -8,6 +8,7 @@ yardstick is a bare loop over http.client that has no sandbox and writes nothing
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import statistics
@@ -19,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks import accounting, fake_model
+from benchmarks import accounting, fake_model, tracing
 from benchmarks.fake_model import FakeModel, Script
 from benchmarks.generated import OBSERVED, make_repository
 from benchmarks.instance import Instance, open_instance
@@ -27,6 +28,7 @@ from benchmarks.peers import peer
 from benchmarks.report import Series, interleave, judge, judge_figure
 
 HERE = Path(__file__).parent
+OBSERVING = f"cat {OBSERVED} # {{number}}"
 CHANGING = f"cat {OBSERVED}; echo {{number}} >> notes.txt"
 
 
@@ -66,6 +68,26 @@ def run(*, quick: bool, rounds: int) -> bool:
                 *contest.longest_run(longest),
             ]
     return all(goals)
+
+
+def profile(*, quick: bool) -> None:
+    """Print where the time of a step goes, and of one that changes a file."""
+    steps = 5 if quick else 50
+    with (
+        tempfile.TemporaryDirectory(prefix="benchmark-loop-") as name,
+        fake_model.running() as fake,
+    ):
+        Path(name).chmod(0o755)
+        repository = make_repository(Path(name, "repository.git"), files=2000, commits=50)
+        with open_instance(fake, repository, is_traced=True) as instance:
+            if not quick:
+                instance.wait_until_warm()
+            for what, command in (("a step", OBSERVING), ("a step that changes a file", CHANGING)):
+                _ours(instance, steps, Figures(), command=command)
+                stamps, spans = fake.stamps(), instance.spans()
+                run = [span for span in spans if span.name == "run"][-1]
+                windows = [(run.pid, a.replied, b.begin) for a, b in itertools.pairwise(stamps)]
+                tracing.print_profile("loop", what, spans, windows[:steps])
 
 
 class Contest:
@@ -178,7 +200,7 @@ def _ours(
     steps: int,
     figures: Figures,
     *,
-    command: str = f"cat {OBSERVED} # {{number}}",
+    command: str = OBSERVING,
 ) -> list[float]:
     """Run one task and return its steps' milliseconds; the run is held at its end and looked at."""
     worker = instance.worker.pid

@@ -5,7 +5,10 @@ The yardstick is the same command without any sandbox: ``bash -c true``.
 
 from __future__ import annotations
 
+import json
 import os
+import socket
+import statistics
 import subprocess
 import tempfile
 import time
@@ -13,12 +16,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.report import interleave, judge
-from tasks.sandbox.base import Command, Workspace
+from tasks.sandbox import launch
+from tasks.sandbox.base import Command, Limits, Workspace
 from tasks.sandbox.bubblewrap import Bubblewrap
+from tasks.sandbox.flags import Plan, command_line, host_paths
 from tasks.sandbox.ownership import prepare_owned
-from tasks.sandbox.toolchain import Toolchain
+from tasks.sandbox.toolchain import Toolchain, find_bwrap
 
 NOTHING = ["bash", "-c", "true"]
+TRUE = "/usr/bin/true"
+PARTS = (
+    "a program", "its user, and folders that this one can reach",
+    "bubblewrap: namespaces and mounts", "the init and its watch", "the command",
+    "the end of all processes",
+)  # fmt: skip
 
 
 def run(*, quick: bool, rounds: int) -> bool:
@@ -71,3 +82,57 @@ def _plain() -> None:
         NOTHING, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         check=True, env=dict(os.environ),
     )  # fmt: skip
+
+
+def profile(*, quick: bool) -> None:
+    """Print where the time of a command in a new sandbox goes, by leaving out more and more."""
+    with tempfile.TemporaryDirectory(prefix="benchmark-sandbox-") as name:
+        Path(name).chmod(0o755)
+        base, upper, work = (prepare_owned(Path(name, part)) for part in ("base", "upper", "work"))
+        parts = _parts(Workspace(base, upper, work), 5 if quick else 50)
+    before = 0.0
+    for part, value in parts.items():
+        line = {"bench": "sandbox", "profile": "a command in a new sandbox", "part": part}
+        print(
+            json.dumps(line | {"ms": round(value - before, 2), "sum": round(value, 2)}), flush=True
+        )
+        before = value
+
+
+def _parts(workspace: Workspace, count: int) -> dict[str, float]:
+    """Return the median ms of each thing with all those before it."""
+    toolchain = Toolchain.of_platform()
+    plan = Plan(workspace, Limits(), toolchain, "benchmark")
+    stage = launch.Stage([find_bwrap().resolve().parent, *host_paths(plan)])
+    user = launch._as_sandbox_user(stage)
+    laps: dict[str, list[float]] = {part: [] for part in PARTS}
+    for _ in range(count):
+        laps["a program"] += _timed(lambda: _wait_for([TRUE]), 1)
+        laps["its user, and folders that this one can reach"] += _timed(
+            lambda: _wait_for([*user, TRUE]), 1
+        )
+        laps["bubblewrap: namespaces and mounts"] += _timed(lambda: _bare(plan, stage, user), 1)
+        began = time.perf_counter()
+
+        def lap(part: str, began: float = began) -> None:
+            laps[part].append(1000 * (time.perf_counter() - began))
+
+        with Bubblewrap(workspace, toolchain=toolchain) as sandbox:
+            lap("the init and its watch")
+            assert sandbox.run(Command(NOTHING)).exit_code == 0
+            lap("the command")
+        lap("the end of all processes")
+    return {part: statistics.median(values) for part, values in laps.items()}
+
+
+def _bare(plan: Plan, stage: launch.Stage, user: list[str]) -> None:
+    """Run a program in the same sandbox in the init's place."""
+    outer, inner = socket.socketpair()
+    with outer, inner, launch._descriptors(plan, inner) as fds:
+        whole = command_line(plan, fds, stage.find)
+        begin = [*user, stage.find(find_bwrap().resolve()), *whole[: whole.index("--") + 1]]
+        _wait_for([*begin, TRUE], fds.all)
+
+
+def _wait_for(argv: list[str], fds: tuple[int, ...] = ()) -> None:
+    subprocess.run(argv, env={}, check=True, pass_fds=fds, start_new_session=True, cwd="/")

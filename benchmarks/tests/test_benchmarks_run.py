@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -36,13 +37,32 @@ HELD = {
 }  # fmt: skip
 
 
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", HELD)
-def test_a_benchmark_prints_its_cases_and_goals(name: str) -> None:
-    command = [sys.executable, "-m", "benchmarks", name, "--quick", "--rounds", "1"]
+PARTS = {
+    "loop": {"event", "money: charged", "sandbox: command", "git index-pack", "whole"},
+    "sandbox": {"bubblewrap: namespaces and mounts", "the init and its watch", "the command"},
+    "endtoend": {"sandbox: start", "git ls-remote", "database: statement", "whole"},
+}
+
+
+def lines_of(name: str, *options: str) -> list[dict[str, Any]]:
+    command = [sys.executable, "-m", "benchmarks", name, "--quick", *options]
     command = ending_with_us(command)
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode in (0, 1), done.stderr
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", PARTS)
+def test_a_profile_names_its_parts(name: str) -> None:
+    lines = lines_of(name, "--profile")
+    assert {line["part"] for line in lines} >= PARTS[name]
+    assert all(isinstance(line["ms"], float) for line in lines)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", HELD)
+def test_a_benchmark_prints_its_cases_and_goals(name: str) -> None:
+    lines = lines_of(name, "--rounds", "1")
     assert {line.get("case") or line["goal_of"] for line in lines} >= HELD[name]
     assert all("ok" in line for line in lines if "goal_of" in line)
