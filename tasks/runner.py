@@ -164,6 +164,8 @@ def _end_as(claimed: Claim, ending: Ending) -> None:
     if not lease.finish(claimed, ending):
         logger.warning("run %s: ended by another", claimed.task_id)
         return
+    # The storage may take its time; whoever waits for the end need not.
+    bus.send()
     stores.tidy(claimed.task_id)
 
 
