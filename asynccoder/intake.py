@@ -44,6 +44,16 @@ class BoundedRequest(WebRequest):  # type: ignore[misc] # daphne has no types
         if not self.is_refused:
             super().requestReceived(command, path, version)
 
+    def process(self) -> None:
+        """Hand the request on, without two headers that nobody of ours sends.
+
+        A client's Daphne-Root-Path would move every address to where the rules of a proxy do not
+        look, and daphne answers 500 where either is not ASCII.
+        """
+        for name in (b"Daphne-Root-Path", b"Sec-WebSocket-Protocol"):
+            self.requestHeaders.removeHeader(name)
+        super().process()
+
     def _refuse(self) -> None:
         self.is_refused = True
         self.channel.transport.write(REFUSAL)

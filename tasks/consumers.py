@@ -50,7 +50,7 @@ MESSAGE_CHARACTERS = 8_192
 BIG = 2**62
 
 places = Places()
-"""The sockets of this process; None counts those that are not signed in yet."""
+"""The sockets of this process; None counts those whose first message is waited for."""
 
 
 @dataclass(slots=True)
@@ -72,7 +72,7 @@ class Socket:
         after = query.get("after", [""])[0]
         return cls(
             scope, receive, send,
-            min(int(after), BIG) if after.isascii() and after.isdigit() else None,
+            min(int(after[:19]), BIG) if after.isascii() and after.isdigit() else None,
             query.get("token", [""])[0], BEAT_SECONDS if "heartbeat" in query else 0,
             scope.get("url_route", {}).get("kwargs", {}).get("kind", "task"),
         )  # fmt: skip
@@ -98,7 +98,7 @@ class Socket:
         if message["type"] == "websocket.disconnect":
             raise Gone
         text = message.get("text") or ""
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             return json.loads(text[:MESSAGE_CHARACTERS])
         return None
 
@@ -110,17 +110,23 @@ async def _signed_in(socket: Socket) -> User:
     """Return who it is: by query, cookie, or a first message within AUTH_SECONDS."""
     user = await _user(socket.scope, socket.token, socket.needs)
     if user is None and not socket.token:
-        try:
-            async with asyncio.timeout(AUTH_SECONDS):
-                message = await socket.hear()
-        except TimeoutError:
-            raise Closed(AUTH_LATE) from None
+        message = await _first_message(socket)
         if isinstance(message, dict) and message.get("type") == "auth":
             socket.token = str(message.get("token") or "")
         user = await _user(socket.scope, socket.token, socket.needs) if socket.token else None
     if user is None:
         raise Closed(NOT_SIGNED_IN)
     return user
+
+
+async def _first_message(socket: Socket) -> Any:
+    """Wait for it, with the few who may: whoever brings a credential needs no place of theirs."""
+    try:
+        with places.taken(None, settings.SOCKETS_UNKNOWN, Closed(TOO_MANY)):
+            async with asyncio.timeout(AUTH_SECONDS):
+                return await socket.hear()
+    except TimeoutError:
+        raise Closed(AUTH_LATE) from None
 
 
 Serve = Callable[[Socket, User], Coroutine[Any, Any, None]]
@@ -132,8 +138,7 @@ async def _run(scope: Scope, receive: Receive, send: Send, serve: Serve) -> None
     await send({"type": "websocket.accept"})
     socket = Socket.of(scope, receive, send)
     try:
-        with places.taken(None, settings.SOCKETS_UNKNOWN, Closed(TOO_MANY)):
-            user = await _signed_in(socket)
+        user = await _signed_in(socket)
         logs.user_id.set(str(user.pk))
         with places.taken(user.pk, settings.SOCKETS_PER_USER, Closed(TOO_MANY)):
             await serve(socket, user)

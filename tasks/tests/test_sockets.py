@@ -69,6 +69,34 @@ async def append(task: Task, kind: str = "log.written", **values: Any) -> int:
 # --- Who may listen ------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("path", ["/ws", "/api/ws/task/{}"])
+async def test_a_number_of_any_length_is_taken(alice: User, path: str) -> None:
+    task = await sync_to_async(make_task)(owner=alice)
+    token = await sync_to_async(token_of)(alice)
+    address = f"{path.format(task.pk)}?after={'9' * 5000}&heartbeat=1&token={token}"
+    async with connected(address) as socket:
+        assert (await received(socket, 1))[0]["type"] in {"connected", "ping"}
+
+
+async def test_a_message_without_end_is_no_sign_in() -> None:
+    async with connected("/ws") as socket:
+        await socket.send_to(text_data="[" * 8000)
+        assert await close_code(socket) == 4401
+
+
+async def test_who_brings_a_credential_needs_no_place_of_the_unknown(
+    alice: User, settings: Any
+) -> None:
+    settings.SOCKETS_UNKNOWN = 1
+    token = await sync_to_async(token_of)(alice)
+    async with connected("/ws") as silent:
+        assert await silent.receive_nothing()
+        async with connected("/ws") as second:
+            assert await close_code(second) == 4429
+        async with connected(f"/ws?heartbeat=1&token={token}") as signed_in:
+            assert (await received(signed_in, 1))[0]["type"] == "ping"
+
+
 async def test_stranger_hears_that_there_is_no_such_task(alice: User, mallory: User) -> None:
     task = await sync_to_async(make_task)(owner=alice)
     token = await sync_to_async(token_of)(mallory)
