@@ -68,3 +68,7 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 _IS_SQLITE = DATABASES["default"]["ENGINE"].endswith("sqlite3")
 _RUN_NAME = _run_folder().name.replace("-", "_")
 DATABASES["default"]["TEST"] = {"NAME": str(VAR_DIR / "test.sqlite3") if _IS_SQLITE else _RUN_NAME}
+
+# Every client of Django's tests builds the middleware anew, and with it the list of all static
+# files, which is most of a short test's time. Served processes keep what production does.
+WHITENOISE_AUTOREFRESH = "ASYNCCODER_TEST_CHILD" not in os.environ
