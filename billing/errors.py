@@ -5,7 +5,7 @@ from __future__ import annotations
 from asynccoder.lib.errors import AppError, Conflict, TryAgain
 
 
-class CapReached(AppError):
+class CapExceeded(AppError):
     """More than the task may spend."""
 
 

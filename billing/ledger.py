@@ -23,7 +23,7 @@ from accounts import feed
 from accounts.models import User
 from asynccoder.lib.errors import OutOfCredit
 from billing import usage
-from billing.errors import CapReached, HoldClosed
+from billing.errors import CapExceeded, HoldClosed
 from billing.models import CreditAccount, CreditHold, LedgerEntry
 
 logger = logging.getLogger(__name__)
@@ -134,12 +134,12 @@ def reserve(
 ) -> None:
     """Make sure that at least ``microcredits`` remain in the open hold; top it up if need be.
 
-    Raises CapReached when this and what was charged pass the cap, OutOfCredit when the balance
+    Raises CapExceeded when this and what was charged pass the cap, OutOfCredit when the balance
     cannot cover the difference, HoldClosed after the release; nothing is done then.
     """
     _refuse_negative(microcredits)
     if charged_microcredits + microcredits > cap_microcredits:
-        raise CapReached(
+        raise CapExceeded(
             details={"cap": cap_microcredits, "charged": charged_microcredits, "next": microcredits}
         )
     with transaction.atomic():

@@ -97,7 +97,7 @@ def _has_commits(task: Task) -> bool:
 
 
 def _ended(task: Task) -> Any:
-    """Return the steps that have an output, without it."""
+    """Return the steps that have an output, without what they were asked."""
     steps = Step.objects.filter(task=task, kind=Step.Kind.TOOL_CALL, state=Step.State.DONE)
     return steps.defer("input").order_by("ordinal", "-attempt")
 

@@ -183,8 +183,15 @@ class _Server:
         return CALM_SECONDS if self._children else IDLE_SECONDS
 
     def _prepare(self) -> None:
-        """Do the next preparation: what is there before a fork, no run has to do for itself."""
-        self._preparations.pop(0)()
+        """Do the next preparation: what is there before a fork, no run has to do for itself.
+
+        One that fails is left to the runs: it must not end the server, again at every start.
+        """
+        preparation = self._preparations.pop(0)
+        try:
+            preparation()
+        except Exception:
+            logger.exception("a preparation of runs failed")
         # To collect it as garbage would copy its pages into every run.
         gc.freeze()
 

@@ -6,7 +6,7 @@ from aimodels import usage as model_usage
 from aimodels.providers.base import Usage
 from asynccoder.lib.errors import OutOfCredit
 from billing import ledger
-from billing.errors import CapReached
+from billing.errors import CapExceeded
 from tasks.agent.errors import OutOfBudget
 from tasks.lease import hold_reference
 from tasks.models import Step, Task
@@ -47,7 +47,7 @@ class Purse:
                 cap_microcredits=self.money.cap_microcredits,
                 charged_microcredits=self.charged,
             )
-        except CapReached as error:
+        except CapExceeded as error:
             raise OutOfBudget("money", str(error)) from error
         except OutOfCredit as error:
             raise OutOfBudget("balance", str(error)) from error

@@ -12,7 +12,7 @@ from django.db import IntegrityError, transaction
 from accounts.models import FeedEvent, User
 from asynccoder.lib.errors import OutOfCredit
 from billing import ledger
-from billing.errors import CapReached, HoldClosed, LedgerIsFinal
+from billing.errors import CapExceeded, HoldClosed, LedgerIsFinal
 from billing.models import CreditAccount, LedgerEntry
 from billing.tests.make import CREDIT, assert_books_balance, give
 
@@ -142,7 +142,7 @@ def test_reserve_up_to_the_cap_and_not_one_more(alice: User) -> None:
     give(alice, 100)
     hold(alice, 0)
     reserve(6, cap=10, charged=4)
-    with pytest.raises(CapReached):
+    with pytest.raises(CapExceeded):
         reserve(7, cap=10, charged=4)
     assert in_credits(alice) == (94, 6, 0)
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from accounts.models import User
 from asynccoder.lib.errors import OutOfCredit
 from billing import ledger
-from billing.errors import CapReached, HoldClosed
+from billing.errors import CapExceeded, HoldClosed
 from billing.models import CreditHold, LedgerEntry
 from billing.tests.make import CREDIT, assert_books_balance, give
 
@@ -218,5 +218,5 @@ def _do(user: User, reference: str, verb: str, amount: int, turn: int) -> None:
                 )
             case "release":
                 ledger.release(hold_reference=reference)
-    except (OutOfCredit, CapReached, HoldClosed, CreditHold.DoesNotExist):
+    except (OutOfCredit, CapExceeded, HoldClosed, CreditHold.DoesNotExist):
         pass

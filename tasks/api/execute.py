@@ -103,7 +103,7 @@ class ExecuteViewSet(GenericViewSet[Task]):
         return lifecycle.create_task(owner=self._user, request=wanted)[0]
 
     def _answered(self, request: Request, task: Task) -> Response:
-        now = Task.objects.select_related("result", "analysis", "model").get(pk=task.pk)
+        now = self.get_queryset().select_related("result", "analysis", "model").get(pk=task.pk)
         shown = _shown(now)
         if not has_scope(request, READING):
             # An idempotency key has named a task that may have ended.

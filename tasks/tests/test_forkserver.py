@@ -50,7 +50,10 @@ def prepare():
     (folder / f"preparation-{len(prepared)}").touch()
 
 forkserver.IDLE_SECONDS = 0
-server = ForkServer(run, [prepare, prepare])
+def fail():
+    raise OSError("nothing is prepared")
+
+server = ForkServer(run, [prepare, fail, prepare])
 server.start()
 print("ready", flush=True)
 for line in sys.stdin:
