@@ -15,6 +15,7 @@ from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
 from accounts.models import User
+from asynccoder.api.permissions import has_scope
 from asynccoder.lib.attachments import attachment
 from tasks import artifacts, lifecycle
 from tasks.api import requests, rows
@@ -64,7 +65,7 @@ class TaskViewSet(ListModelMixin, GenericViewSet[Task]):
         given.is_valid(raise_exception=True)
         wanted = requests.wanted(request, given.validated_data)
         task, is_new = lifecycle.create_task(owner=self._user, request=wanted)
-        return Response(self._shown(task.pk), status=201 if is_new else 200)
+        return Response(self._answered(task.pk), status=201 if is_new else 200)
 
     def retrieve(self, request: Request, pk: UUID) -> Response:
         return Response(self._shown(pk))
@@ -75,7 +76,7 @@ class TaskViewSet(ListModelMixin, GenericViewSet[Task]):
         given = TaskEditSerializer(data=request.data)
         given.is_valid(raise_exception=True)
         lifecycle.edit_task(task, by=self._user, **given.validated_data)
-        return Response(self._shown(pk))
+        return Response(self._answered(pk))
 
     @extend_schema(request=None, responses={200: CANCELLED})
     def cancel(self, request: Request, pk: UUID) -> Response:
@@ -151,6 +152,13 @@ class TaskViewSet(ListModelMixin, GenericViewSet[Task]):
             self.get_queryset().select_related(*related).prefetch_related("checks"), pk=pk
         )
         return dict(TaskSerializer(task).data)
+
+    def _answered(self, pk: UUID) -> dict[str, Any]:
+        """Return a task after a change; what it handed back only to a credential that may read."""
+        shown = self._shown(pk)
+        if not has_scope(self.request, "task:read"):
+            shown |= {"results": [], "checks": [], "pull_request_url": None}
+        return shown
 
 
 def _file(made: artifacts.Artifact) -> HttpResponse:
