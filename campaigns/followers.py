@@ -26,6 +26,8 @@ class Follower:
         self.seen: list[int] = []
         self.cuts = 0
         self.has_ended = False
+        self.broken = ""
+        """What ended the thread though it should not have."""
         self._url = url
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
@@ -46,14 +48,20 @@ class Follower:
         """Return what is wrong with the numbers 1 to ``upto``."""
         if self.seen == list(range(1, upto + 1)):
             return []
-        missed = len(set(range(1, upto + 1)) - set(self.seen))
+        missed = sorted(set(range(1, upto + 1)) - set(self.seen))
         twice = len(self.seen) - len(set(self.seen))
-        return [f"of {upto} events {missed} were missed and {twice} told twice, or not in order"]
+        told = f"of {upto} events {len(missed)} were missed and {twice} told twice, or not in order"
+        line = "ended as a whole" if self.has_ended else self.broken or "still open"
+        return [f"{told}; the first missed: {missed[:5]}, lines cut: {self.cuts}, the line: {line}"]
 
     def _follow(self) -> None:
         while not self._stopping.is_set() and not self.has_ended:
-            with suppress(OSError, InvalidHandshake, WebSocketException):
-                self._read()
+            try:
+                with suppress(OSError, InvalidHandshake, WebSocketException):
+                    self._read()
+            except Exception as error:
+                self.broken = repr(error)
+                raise
             if not self.has_ended and not self._stopping.wait(AGAIN_SECONDS):
                 self.cuts += 1
 

@@ -179,7 +179,7 @@ def test_a_follower_finds_gaps_and_doubles_over_cuts(numbers: list[int], faults:
         assert follower.wait(numbers[-1], seconds=60)
         follower.stop()
     assert follower.seen == numbers
-    assert follower.faults(3) == faults
+    assert [fault.partition(";")[0] for fault in follower.faults(3)] == faults
     assert asked[1] == f"/ws?token=x&after={numbers[1]}"
 
 
