@@ -15,7 +15,7 @@ from asynccoder.tests import github_server
 from billing import limits
 
 # The settings of the run are asynccoder.tests.environment; servers and workers as real processes:
-pytest_plugins = ["asynccoder.tests.processes"]
+pytest_plugins = ["asynccoder.tests.processes", "asynccoder.tests.scene"]
 
 
 DATABASE_FIXTURES = {"db", "transactional_db"}

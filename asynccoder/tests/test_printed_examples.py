@@ -6,7 +6,6 @@ socket. Changed are the address, the credentials and the ids, and what an exampl
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import hmac
 import json
@@ -15,8 +14,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,28 +24,17 @@ import yaml
 from websockets.sync.client import connect
 
 from accounts import tokens
-from accounts.models import ExternalIdentity, User
-from accounts.tests.clerk_server import ORIGIN, ClerkServer, running_clerk
 from asynccoder.tests.github_server import FakeGithub
 from asynccoder.tests.printed import Block, blocks_of, misfit, routes_of
-from asynccoder.tests.processes import (
-    ROOT,
-    Process,
-    StartProcess,
-    answers,
-    free_port,
-    wait_for,
-)
+from asynccoder.tests.processes import ROOT
+from asynccoder.tests.scene import PASSWORD, WEBHOOK_SECRET, Scene
 from repositories.models import Repository
 from repositories.tests.github_server import serve_git
 from repositories.tests.make import plain_git
-from tasks.models import Task
-from tasks.tests.world import World, bash, build_world, finish
+from tasks.tests.world import bash, finish
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(300)]
 
-PASSWORD = "correct horse battery"
-WEBHOOK_SECRET = "webhook-secret-of-the-test"
 GITHUB_TOKEN = "gho_of_the_printed_examples"
 UNKNOWN = frozenset({"coverage_percent", "tests_passed", "test_coverage"})
 """What only a project with tests of its own has; null until it is known."""
@@ -57,74 +43,6 @@ NOT_YET = frozenset(
 )
 """What the 202 of an analysis cannot say."""
 OF_AN_SDK = "the package that it imports is tested where it is built"
-
-
-@dataclass
-class Scene:
-    """A server with its clients' credentials, and what the documents' placeholders stand for."""
-
-    url: str
-    user: User
-    world: World
-    token: str
-    given: dict[str, Any] = field(default_factory=dict)
-
-    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> requests.Response:
-        sent = {"Authorization": f"Bearer {self.token}"} | headers
-        return requests.request(method, self.url + path, json=body, headers=sent, timeout=60)
-
-    def finished(self, task_id: str) -> Task:
-        return self.world.finished(Task.objects.get(pk=task_id), seconds=120)
-
-
-@pytest.fixture
-def scene(
-    alice: User,
-    github: FakeGithub,
-    start_process: StartProcess,
-    worker_process: Callable[..., Process],
-    tmp_path: Path,
-) -> Iterator[Scene]:
-    User.objects.filter(pk=alice.pk).update(
-        display_name="Alice A.", avatar_url="https://example.com/a.png"
-    )
-    change = bash("printf 'def add(a, b):\\n    return a + b\\n' > added.py; echo new >> README.md")
-    with contextlib.ExitStack() as stack:
-        clerk = stack.enter_context(running_clerk())
-        world = stack.enter_context(
-            build_world(alice, [change, *finish()], worker_process, tmp_path / "repository")
-        )
-        port = free_port()
-        url = f"http://localhost:{port}"
-        world.environment |= _environment(clerk, github, port)
-        daphne = start_process(
-            "-m", "daphne", "-v", "0", "-b", "127.0.0.1", "-p", str(port),
-            "asynccoder.asgi:application", **world.environment,
-        )  # fmt: skip
-        wait_for(lambda: answers(f"{url}/health"), seconds=60, what="daphne answers")
-        world.worker()
-        ExternalIdentity.objects.create(user=alice, issuer=clerk.url, subject="user_2abc")
-        made = Scene(url, alice, world, str(tokens.begin(alice).access))
-        made.given = {"clerkToken": clerk.token(), "aiModelId": str(world.model.pk)}
-        yield made
-        assert "Traceback" not in daphne.output()
-
-
-def _environment(clerk: ClerkServer, github: FakeGithub, port: int) -> dict[str, str]:
-    return {
-        "PORT": str(port),
-        "PUBLIC_URL": f"http://localhost:{port}",
-        "CLERK_ISSUER": clerk.url,
-        "CLERK_AUTHORIZED_PARTIES": ORIGIN,
-        "GITHUB_URL": github.url,
-        "GITHUB_API_URL": github.api,
-        "GITHUB_CLIENT_ID": github.client_id,
-        "GITHUB_CLIENT_SECRET": github.client_secret,
-        "GITHUB_WEBHOOK_SECRET": WEBHOOK_SECRET,
-        # As many tasks and sign-ins as the documents print, in one hour.
-        "RATE_AUTHENTICATION": "100/15m",
-        "RATE_TASK_CREATE": "100/1h",
-    }
 
 
 def of_clients(document: str) -> list[Block]:
