@@ -8,6 +8,7 @@ import json
 import random
 import threading
 import uuid
+from collections.abc import Iterator
 from datetime import timedelta
 from itertools import permutations
 from pathlib import Path
@@ -25,6 +26,7 @@ from rest_framework.test import APIClient
 from accounts.models import User
 from asynccoder.tests.github_server import TOKEN, FakeGithub
 from repositories import connect, git, sync, webhooks
+from repositories.errors import SignatureBad
 from repositories.models import PullRequest, Repository, RepositoryWebhook, WebhookDelivery
 from repositories.tests.github_server import connect_account, serve_git
 from repositories.tests.make import commit_upstream, plain_git
@@ -116,20 +118,32 @@ def test_a_signed_delivery_is_stored_and_rung_for_after_the_commit(
     assert row.data == {"ref": "refs/heads/main", "after": "a" * 40}
 
 
-def test_of_300_flipped_bits_none_is_believed(db: None) -> None:
+def mutations(count: int) -> Iterator[tuple[bytes, str]]:
+    """Give a signed body and its signature with one bit flipped in either."""
     body = json.dumps(payload()).encode()
     signed, dice = signature(body).encode(), random.Random(4)
-    for number in range(300):
+    for number in range(count):
         changed, header = bytearray(body), bytearray(signed)
         target = changed if number % 2 else header
-        place = dice.randrange(len(target))
         # A header travels as text: its bits are flipped below the sign bit.
-        target[place] ^= 1 << dice.randrange(8 if number % 2 else 7)
-        given = {"X-Hub-Signature-256": header.decode("latin-1")}
-        assert deliver(bytes(changed), **given).status_code == 401
+        target[dice.randrange(len(target))] ^= 1 << dice.randrange(8 if number % 2 else 7)
+        yield bytes(changed), header.decode("latin-1")
+
+
+def test_of_flipped_bits_none_is_believed(db: None) -> None:
+    for body, header in mutations(300):
+        assert deliver(body, **{"X-Hub-Signature-256": header}).status_code == 401
     assert not WebhookDelivery.objects.exists()
-    assert deliver(body).status_code == 200
+    assert deliver(json.dumps(payload()).encode()).status_code == 200
     assert WebhookDelivery.objects.count() == 1
+
+
+def test_of_10_000_flipped_bits_none_is_proven() -> None:
+    for body, header in mutations(10_000):
+        with pytest.raises(SignatureBad):
+            webhooks.prove(webhooks.Given(body, header, "push", "id", ""))
+    body = json.dumps(payload()).encode()
+    webhooks.prove(webhooks.Given(body, signature(body), "push", "id", ""))
 
 
 @pytest.mark.parametrize(
