@@ -18,6 +18,7 @@ BENCHMARKS: dict[str, str] = {
     "workspace": "a workspace until it is ready, and its disk (B)",
     "doorbell": "an idle ring until a run is claimed, and a burst (D)",
     "live": "events to many sockets and streams at once (F, G)",
+    "signin": "a refused sign-in to an account and to none",
     "endtoend": "from a POST to the first request that reaches the model (Z)",
 }
 """What each benchmark asks. Each is a module with ``run(*, quick: bool, rounds: int) -> bool``:

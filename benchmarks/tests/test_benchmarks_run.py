@@ -31,6 +31,7 @@ HELD = {
         "ours, burst to 100 sockets", "bare websockets, burst to 500 sockets",
         "ours, paced to 1 stream", "raw ASGI, burst to 1 stream", "live, paced to 50 streams",
     },
+    "signin": {"an account", "no account", "medians apart", "Mann-Whitney |z|"},
     "endtoend": {
         "POST accepted to first model request", "claimed to first model request",
         "POST accepted to first model request, p50",

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from benchmarks.report import Series, interleave, judge, judge_figure
+from benchmarks.signin import z_of
 
 
 def test_cases_take_turns_and_the_first_round_is_forgotten() -> None:
@@ -63,3 +64,9 @@ def test_an_unknown_benchmark_is_refused() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert "invalid choice: 'nothing'" in done.stderr
+
+
+def test_two_samples_are_told_apart_by_their_ranks() -> None:
+    assert z_of([1, 4, 5, 8], [2, 3, 6, 7]) == 0
+    # U = 0 of 25, the standard deviation is the root of 5 * 5 * 11 / 12.
+    assert z_of([1, 2, 3, 4, 5], [6, 7, 8, 9, 10]) == pytest.approx(-2.611, abs=0.001)
