@@ -135,8 +135,8 @@ class Hub:
                 yield event
                 listener.place = event.sequence
             if not found:
-                # Told of events that are not there: wait for the next notice, do not spin.
-                listener.place = max(listener.place, topic.read)
+                # Told of events that are not there (yet): look again at the next notice or poll.
+                await listener.woken.wait()
 
     def tell(self, name: str, sequence: int) -> None:
         """Note that a topic has reached a sequence number, and read up to it."""

@@ -351,17 +351,33 @@ async def test_hundred_listeners_cost_one_read(db: None) -> None:
         hub.topics[name].listeners.difference_update(listeners)
 
 
+async def test_an_event_that_one_look_does_not_see_is_told_by_the_next(db: None) -> None:
+    source = Counting()
+    source.last, source.hidden = 2, 1
+    hub = live.Hub(source)
+    name = "task:00000000-0000-0000-0000-000000000000"
+    async with hub.listen(name, 0) as listener:
+        events = hub.events(listener)
+        waiting = asyncio.ensure_future(anext(events))
+        await until(lambda: source.reads == 1)
+        hub.tell(name, 2)
+        assert (await asyncio.wait_for(waiting, 60)).sequence == 1
+        assert (await anext(events)).sequence == 2
+
+
 class Counting:
     """A source that has the events 1 to ``last`` of every topic."""
 
     def __init__(self) -> None:
         self.last = 0
         self.reads = 0
+        self.hidden = 0
+        """How many looks see nothing."""
 
     async def after(self, topic: str, sequence: int, limit: int) -> list[live.Encoded]:
         self.reads += 1
         await asyncio.sleep(0)
-        end = min(self.last, sequence + limit)
+        end = min(self.last, sequence + limit) if self.reads > self.hidden else 0
         return [live.Encoded(number, str(number)) for number in range(sequence + 1, end + 1)]
 
     async def newest(self, topics: Any) -> dict[str, int]:
