@@ -86,11 +86,8 @@ def run_in_child(task_id: str, generation: int, is_stopping: Callable[[], bool])
     """Run a claim in this freshly forked process (the fork server calls this)."""
     logs.task_id.set(task_id)
     connections.close_all()
-    bus.gather()
-    try:
+    with bus.gathering():
         run(Claim(uuid.UUID(task_id), generation), is_stopping=is_stopping)
-    finally:
-        bus.send()
 
 
 def run(claimed: Claim, *, is_stopping: Callable[[], bool] = lambda: False) -> None:

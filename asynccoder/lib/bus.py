@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 
 import redis
@@ -67,18 +68,24 @@ def ring(topic: str, sequence: int) -> None:
         _gathered[topic] = max(sequence, _gathered.get(topic, 0))
 
 
-def gather() -> None:
-    """Let what this process rings from now on wait for ``send``: one notice a topic, the newest.
+@contextmanager
+def gathering() -> Iterator[None]:
+    """Let what this process rings in the block wait for ``send``: one notice a topic, the newest.
 
-    For a process that writes several events before it waits for something. What it never sends,
-    readers find by their own polling.
+    For a process that writes several events before it waits for something. The end of the block
+    sends what is left; what is never sent, readers find by their own polling.
     """
     global _gathered
     _gathered = {}
+    try:
+        yield
+    finally:
+        send()
+        _gathered = None
 
 
 def send() -> None:
-    """Send what was gathered. Call it before whatever may take a while, and at the end."""
+    """Send what was gathered. Call it before whatever may take a while."""
     if _gathered:
         notices = [f"{topic} {sequence}" for topic, sequence in _gathered.items()]
         _gathered.clear()

@@ -60,27 +60,29 @@ def test_what_is_gathered_is_sent_as_the_newest_of_each_topic(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sent: list[list[str]] = []
-    monkeypatch.setattr(bus, "_gathered", None)
     monkeypatch.setattr(bus, "_publish", lambda notices: sent.append(list(notices)))
     bus.ring("task:x", 1)
-    bus.gather()
-    for topic, sequence in (("task:x", 2), ("user:y", 7), ("task:x", 3)):
-        bus.ring(topic, sequence)
-    assert sent == [["task:x 1"]]
-    bus.send()
-    bus.send()
-    assert sent == [["task:x 1"], ["task:x 3", "user:y 7"]]
+    with bus.gathering():
+        for topic, sequence in (("task:x", 2), ("user:y", 7), ("task:x", 3)):
+            bus.ring(topic, sequence)
+        assert sent == [["task:x 1"]]
+        bus.send()
+        bus.send()
+        assert sent == [["task:x 1"], ["task:x 3", "user:y 7"]]
+        bus.ring("task:x", 4)
+    assert sent[2:] == [["task:x 4"]]
+    bus.ring("task:x", 5)
+    assert sent[3:] == [["task:x 5"]]
 
 
 def test_several_notices_reach_their_listeners(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bus, "_quiet_until", 0.0)
-    monkeypatch.setattr(bus, "_gathered", {})
     listener: Any = bus.client().pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]  # redis-py's own
     listener.subscribe(bus.channel())
     listener.get_message(timeout=5)
-    bus.ring("task:x", 4)
-    bus.ring("user:y", 9)
-    bus.send()
+    with bus.gathering():
+        bus.ring("task:x", 4)
+        bus.ring("user:y", 9)
     heard = [listener.get_message(timeout=5) for _ in range(2)]
     assert [message and message["data"] for message in heard] == [b"task:x 4", b"user:y 9"]
     listener.close()

@@ -110,7 +110,9 @@ def test_a_socket_goes_through(proxied: Proxied, alice: User) -> None:
         assert "hello" in line.recv(30)
         end(task)
         assert json.loads(line.recv(30))["type"] == "completion"
-    assert "SOCKET" in proxied.live.output()
+    wait_for(
+        lambda: "SOCKET" in proxied.live.output(), what="the socket is in the live server's log"
+    )
 
 
 def test_a_stream_is_not_held_back(proxied: Proxied, alice: User) -> None:
