@@ -10,6 +10,7 @@ from typing import Any
 from channels.db import database_sync_to_async
 
 from accounts.models import FeedEvent, User
+from asynccoder.lib.connections import asking
 from tasks.live import Encoded
 from tasks.models import Check, Status, Task, TaskLog
 
@@ -59,11 +60,13 @@ class Database:
     async def after(self, topic: str, sequence: int, limit: int) -> Sequence[Encoded]:
         kind, _, key = topic.partition(":")
         read = _task_events if kind == "task" else _feed_events
-        found: list[Encoded] = await database_sync_to_async(read)(uuid.UUID(key), sequence, limit)
+        look = database_sync_to_async(asking)
+        # Where a request waits for a result (tasks.streams), it runs in the thread that waits.
+        found: list[Encoded] = await look(read, uuid.UUID(key), sequence, limit)
         return found
 
     async def newest(self, topics: Sequence[str]) -> dict[str, int]:
-        found: dict[str, int] = await database_sync_to_async(_newest)(topics)
+        found: dict[str, int] = await database_sync_to_async(asking)(_newest, topics)
         return found
 
 

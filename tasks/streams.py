@@ -20,7 +20,7 @@ from django.http import HttpRequest, HttpResponse
 
 from accounts.models import User
 from accounts.sockets import credential_of, user_of
-from asynccoder.lib.connections import let_go
+from asynccoder.lib.connections import given_back
 from asynccoder.lib.errors import LimitReached, TryAgain
 from asynccoder.lib.places import Places
 from tasks import live, messages
@@ -180,6 +180,7 @@ def wait_until_ended(task: Task, seconds: float) -> None:
         with (
             waits.taken(None, settings.WAITS_PER_PROCESS, full),
             places.taken(task.owner_id, settings.STREAMS_PER_USER, full),
+            given_back(),
         ):
             async_to_sync(_until_ended)(task, seconds)
     except Closed:
@@ -191,8 +192,6 @@ async def _until_ended(task: Task, seconds: float) -> None:
     topic = messages.task_topic(task.pk)
     try:
         async with asyncio.timeout(seconds), hub.listen(topic, task.event_sequence) as listener:
-            # To listen has asked the database, in the thread that waits.
-            await database_sync_to_async(let_go)()
             async for event in hub.events(listener):
                 if event.is_last:
                     return
